@@ -1,0 +1,52 @@
+# Every target sets itself up: `make demo` or `make test` may be the first command after cloning.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
+
+.PHONY: setup demo test test-full bench lint format install-check clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.dependencies: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "development needs Python >= 3.11; set PYTHON="'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned environment into $(VENV) (minutes the first time)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision setuptools wheel ninja
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.dependencies setup.py $(NATIVE_SOURCES)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev,distill]'
+	@$(BIN)/python -m itrd_kernels
+	touch $@
+
+demo: setup
+	$(BIN)/itrd-distill demo
+
+test: setup
+	$(PYTEST) -n 2 -m 'not slow and not gpu'
+
+test-full: setup
+	$(PYTEST) -n 2 -m 'not gpu'
+
+bench: setup
+	$(PYTEST) benchmarks/ --benchmark-only
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES)
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE_SOURCES)
+
+install-check: setup
+	$(BIN)/python tests/install_check.py
+
+clean:
+	rm -rf build dist runs *.egg-info itrd_kernels/*.so .benchmarks .pytest_cache .ruff_cache .mypy_cache

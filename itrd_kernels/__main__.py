@@ -1,0 +1,20 @@
+"""`python -m itrd_kernels`: versions, devices and which backends can run here, for bug reports."""
+
+import platform
+
+import torch
+
+import itrd_kernels
+
+
+def main() -> None:
+    print(f"itrd_kernels {itrd_kernels.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
+    print(f"CPU: {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    for index in range(torch.cuda.device_count()):
+        print(f"GPU {index}: {torch.cuda.get_device_name(index)}")
+    for name, reason in itrd_kernels.available_backends().items():
+        print(f"backend {name:<9} {'available' if reason is None else 'unavailable: ' + reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The autograd Functions: what is saved for the backward pass and what comes back, nothing else.
+
+The gradient of the Gram term is formed in the forward pass (in float32 at least) and saved. A backward pass that must
+itself be differentiable (`create_graph=True`) goes through the reference formula.
+"""
+
+import torch
+from torch import Tensor
+
+from itrd_kernels import ops
+from itrd_kernels.backends import reference
+from itrd_kernels.ops import Settings
+
+
+class ITRDFunction(torch.autograd.Function):
+    """(z_e, z_t, z_s or None, settings) → (total, correlation, mutual_information)."""
+
+    @staticmethod
+    def forward(ctx, z_e: Tensor, z_t: Tensor, z_s: Tensor | None, settings: Settings):
+        total, correlation, mutual_information, *saved = ops.forward(z_e, z_t, z_s, settings)
+        ctx.save_for_backward(z_e, z_t, z_s, *saved)
+        ctx.settings = settings
+        ctx.set_materialize_grads(False)
+        # A term that was not computed is NaN, and asking for its gradient must fail loudly.
+        if not settings.beta_corr:
+            ctx.mark_non_differentiable(correlation)
+        if not settings.beta_mi:
+            ctx.mark_non_differentiable(mutual_information)
+        return total, correlation, mutual_information
+
+    @staticmethod
+    def backward(ctx, *upstream: Tensor | None):
+        return *_gradients(ctx, *upstream), None
+
+
+class _OneTermFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z_s: Tensor, z_t: Tensor, settings: Settings):
+        total, _, _, *saved = ops.forward(z_s, z_t, None, settings)
+        ctx.save_for_backward(z_s, z_t, None, *saved)
+        ctx.settings = settings
+        return total
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        grad_s, grad_t, _ = _gradients(ctx, g, None, None)
+        return grad_s, grad_t, None
+
+
+class CorrelationFunction(_OneTermFunction):
+    """(z_s, z_t, settings with weights 1 and 0) → L_corr."""
+
+
+class GramFunction(_OneTermFunction):
+    """(z_s, z_t, settings with weights 0 and 1) → L_mi."""
+
+
+def _gradients(ctx, *upstream: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of (z_e, z_t, z_s), None for those that were not wanted."""
+    settings: Settings = ctx.settings
+    z_e, z_t, z_s, *saved = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return _differentiable_gradients(upstream, z_e, z_t, z_s, settings)
+    grad_e, grad_t, grad_s = ops.backward(upstream, z_e, z_t, z_s, *saved, settings)
+    return (
+        grad_e if settings.want_e else None,
+        grad_t if settings.want_t else None,
+        grad_s if settings.want_s else None,
+    )
+
+
+def _differentiable_gradients(upstream, z_e, z_t, z_s, settings: Settings):
+    """The same gradients with a graph of their own, from the reference formula."""
+    wanted = [z for z, want in ((z_e, settings.want_e), (z_t, settings.want_t), (z_s, settings.want_s)) if want]
+    terms = reference.terms(z_e, z_t, z_s, settings.alpha, settings.beta_corr, settings.beta_mi, settings.log)
+    outputs = [(term, g) for term, g in zip(terms, upstream, strict=True) if g is not None]
+    grads = iter(
+        torch.autograd.grad(
+            [term for term, _ in outputs],
+            wanted,
+            [g for _, g in outputs],
+            create_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )
+    return tuple(next(grads) if want else None for want in (settings.want_e, settings.want_t, settings.want_s))

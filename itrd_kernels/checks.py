@@ -1,0 +1,109 @@
+"""Argument checks. Every message names the argument, what came, what is expected and, where there is one, the remedy."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+def alpha(value: float) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"alpha must be a number, got {_describe(value)}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"alpha must be finite and > 0, got {value}")
+    return float(value)
+
+
+def weight(name: str, value: float) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {_describe(value)}")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and ≥ 0, got {value}")
+    return float(value)
+
+
+def dimension(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {_describe(value)}")
+    if value < 1:
+        raise ValueError(f"{name} must be ≥ 1, got {value}")
+    return value
+
+
+def backend_name(value: str) -> str:
+    if value not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, got {value!r}")
+    return value
+
+
+def embedding(value: nn.Module) -> nn.Module:
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"embed must be a torch.nn.Module or None, got {_describe(value)}")
+    return value
+
+
+def embedding_matches(embed: nn.Module, z_s: Tensor) -> None:
+    """Refuse a dtype or device that the default embedding would reject with a message about matrices."""
+    if not isinstance(embed, nn.Linear):
+        return
+    if embed.weight.dtype != z_s.dtype:
+        raise TypeError(
+            f"z_s is {z_s.dtype} but the criterion's embedding is {embed.weight.dtype}: "
+            f"call criterion.to({z_s.dtype}), or run under torch.autocast"
+        )
+    if embed.weight.device != z_s.device:
+        raise RuntimeError(
+            f"z_s is on {z_s.device} but the criterion's embedding is on {embed.weight.device}: "
+            f"call criterion.to({str(z_s.device)!r})"
+        )
+
+
+def features(name: str, z: Tensor, width: int | None = None, width_name: str = "") -> None:
+    """z must be a dense real floating-point tensor (n ≥ 2, d ≥ 1), of width d = `width` if one is given."""
+    if not isinstance(z, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {_describe(z)}")
+    # Plain tensors, by far the most common, skip the look at rarer kinds.
+    if type(z) is not Tensor and type(z).__name__ == "DTensor":
+        raise TypeError(f"{name} is a DTensor; pass {name}.to_local() for the loss of the local rows")
+    if z.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {z.layout}: call {name}.to_dense()")
+    if z.dtype not in DTYPES:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {z.dtype}")
+    if z.dim() != 2:
+        raise ValueError(f"{name} must have shape (n, d), got {_shape(z)}: flatten or pool the features first")
+    if z.shape[0] < 2:
+        raise ValueError(f"{name} must hold n ≥ 2 samples, got shape {_shape(z)}: use drop_last=True in the loader")
+    if z.shape[1] < 1:
+        raise ValueError(f"{name} must hold d ≥ 1 features, got shape {_shape(z)}")
+    if width is not None and z.shape[1] != width:
+        raise ValueError(f"{name} must have {width_name} = {width} features, got shape {_shape(z)}")
+
+
+def same_batch(name: str, z: Tensor, z_t: Tensor, *, same_width: bool) -> None:
+    """z and z_t must agree in n and device, and with `same_width` in d."""
+    if z.shape[0] != z_t.shape[0]:
+        raise ValueError(f"{name} and z_t must hold the same n samples, got shapes {_shape(z)} and {_shape(z_t)}")
+    if same_width and z.shape[1] != z_t.shape[1]:
+        raise ValueError(
+            f"{name} and z_t must have the same width d, got shapes {_shape(z)} and {_shape(z_t)}: "
+            f"embed the student's features first, as FusedITRDLoss does"
+        )
+    if z.device != z_t.device:
+        raise RuntimeError(f"{name} and z_t must be on one device, got {z.device} and {z_t.device}")
+
+
+def same_dtype(*named: tuple[str, Tensor]) -> None:
+    if len({z.dtype for _, z in named}) > 1:
+        got = ", ".join(f"{name} {z.dtype}" for name, z in named)
+        raise TypeError(f"the inputs must have one dtype, got {got}: cast one, or run under torch.autocast")
+
+
+def _shape(z: Tensor) -> tuple[int, ...]:
+    return tuple(z.shape)
+
+
+def _describe(value: object) -> str:
+    return f"{value!r} of type {type(value).__name__}"

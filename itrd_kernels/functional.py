@@ -1,0 +1,135 @@
+"""The losses as functions. Equation numbers are those of the paper (BMVC 2022)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from itrd_kernels import checks
+from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction
+from itrd_kernels.backends import reference
+from itrd_kernels.ops import Settings, choose_backend
+
+
+class ITRDTerms(NamedTuple):
+    """total = β_corr · correlation + β_mi · mutual_information; a term whose β is 0 is NaN."""
+
+    total: Tensor
+    correlation: Tensor
+    mutual_information: Tensor
+
+
+def correlation_loss(z_s: Tensor, z_t: Tensor, alpha: float = 1.5, *, backend: str = "auto") -> Tensor:
+    """L_corr = log2 Σ_j |v_j − 1|^(2α) (Eq. 6), v the diagonal of the cross-correlation of z_s and z_t.
+
+    Args:
+        z_s: student features (n, d), n ≥ 2; float16, bfloat16, float32 or float64.
+        z_t: teacher features (n, d), of z_s' dtype and device.
+        alpha: α > 0.
+        backend: "auto", "cpu", "triton", "cuda" or "reference".
+
+    Returns:
+        A scalar, float64 for float64 inputs, else float32.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
+    """
+    alpha = checks.alpha(alpha)
+    z_s, z_t = _checked_pair("z_s", z_s, z_t, same_width=True)
+    chosen = choose_backend(backend, z_t.device)
+    if chosen == "reference":
+        return reference.correlation(z_s, z_t, alpha)
+    return CorrelationFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, alpha, 1.0, 0.0, False))
+
+
+def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, backend: str = "auto") -> Tensor:
+    """L_mi = ‖G_s‖_F² − ‖G_s ∘ G_t‖_F² (Eq. 9 without logarithms), Gram matrices of normalised rows and trace one.
+
+    Args:
+        z_s: student features (n, d_s), n ≥ 2; float16, bfloat16, float32 or float64.
+        z_t: teacher features (n, d_t), of z_s' dtype and device; d_t may differ from d_s.
+        log: take log2 of both terms (Eq. 9 as printed).
+        backend: "auto", "cpu", "triton", "cuda" or "reference".
+
+    Returns:
+        A scalar, float64 for float64 inputs, else float32.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
+    """
+    z_s, z_t = _checked_pair("z_s", z_s, z_t, same_width=False)
+    chosen = choose_backend(backend, z_t.device)
+    if chosen == "reference":
+        return reference.gram(z_s, z_t, log)
+    return GramFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, 1.0, 0.0, 1.0, log))
+
+
+def itrd_loss(
+    z_e: Tensor,
+    z_t: Tensor,
+    z_s: Tensor | None = None,
+    *,
+    alpha: float = 1.5,
+    beta_corr: float = 2.0,
+    beta_mi: float = 1.0,
+    log: bool = False,
+    backend: str = "auto",
+) -> ITRDTerms:
+    """β_corr · L_corr(z_e, z_t) + β_mi · L_mi(z_s or z_e, z_t) (Eq. 10 without cross-entropy) in one fused call.
+
+    Args:
+        z_e: embedded student features (n, d_t).
+        z_t: teacher features (n, d_t).
+        z_s: raw student features (n, d_s) for L_mi; None takes z_e.
+        alpha: α > 0 of Eq. 6.
+        beta_corr, beta_mi: weights ≥ 0; a term whose weight is 0 is not computed and comes back as NaN.
+        log: take L_mi with its logarithms.
+        backend: "auto", "cpu", "triton", "cuda" or "reference".
+
+    Returns:
+        ITRDTerms(total, correlation, mutual_information), scalars, each differentiable where it is computed.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
+    """
+    alpha = checks.alpha(alpha)
+    beta_corr, beta_mi = checks.weight("beta_corr", beta_corr), checks.weight("beta_mi", beta_mi)
+    z_e, z_t, z_s = _checked_triple(z_e, z_t, z_s, same_width=beta_corr > 0)
+    chosen = choose_backend(backend, z_t.device)
+    if beta_corr == 0 and beta_mi == 0:
+        return _nothing(z_e, z_t)
+    if chosen == "reference":
+        return ITRDTerms(*reference.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log))
+    settings = Settings.of(chosen, z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
+    return ITRDTerms(*ITRDFunction.apply(z_e, z_t, z_s, settings))
+
+
+def _checked_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> tuple[Tensor, Tensor]:
+    checks.features(name, z_s)
+    checks.features("z_t", z_t)
+    checks.same_batch(name, z_s, z_t, same_width=same_width)
+    if z_s.dtype != z_t.dtype:
+        if not torch.is_autocast_enabled(z_t.device.type):
+            checks.same_dtype((name, z_s), ("z_t", z_t))
+        # As PyTorch's own losses do under autocast: to the wider of the two types.
+        dtype = torch.promote_types(z_s.dtype, z_t.dtype)
+        return z_s.to(dtype), z_t.to(dtype)
+    return z_s, z_t
+
+
+def _checked_triple(
+    z_e: Tensor, z_t: Tensor, z_s: Tensor | None, *, same_width: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    z_e, z_t = _checked_pair("z_e", z_e, z_t, same_width=same_width)
+    if z_s is None:
+        return z_e, z_t, None
+    z_s, wide_t = _checked_pair("z_s", z_s, z_t, same_width=False)
+    return z_e.to(wide_t.dtype), wide_t, z_s
+
+
+def _nothing(z_e: Tensor, z_t: Tensor) -> ITRDTerms:
+    """Zero, connected to the graph, with no term computed."""
+    dtype = torch.promote_types(z_t.dtype, torch.float32)
+    zero = z_e[:0].sum(dtype=dtype) + z_t[:0].sum(dtype=dtype)
+    nan = torch.full_like(zero.detach(), torch.nan)
+    return ITRDTerms(zero, nan, nan)

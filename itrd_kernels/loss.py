@@ -1,0 +1,82 @@
+"""The loss as a module that owns the student's embedding."""
+
+import torch
+from torch import Tensor, nn
+
+from itrd_kernels import checks
+from itrd_kernels.functional import ITRDTerms, itrd_loss
+
+
+class FusedITRDLoss(nn.Module):
+    """β_corr · L_corr(E(z_s), z_t) + β_mi · L_mi(z_s or E(z_s), z_t): Eq. 10 without the cross-entropy.
+
+    The embedding E (`self.embed`) is trained with the student: give `criterion.parameters()` to the optimizer.
+    L_mi reads z_s itself when student_dim == teacher_dim, else E(z_s) (section 5 of the paper).
+
+    Args:
+        student_dim: width d_s of the student's features.
+        teacher_dim: width d_t of the teacher's features.
+        beta_corr: weight of the correlation loss, ≥ 0; at 0 it is not computed.
+        beta_mi: weight of the mutual-information loss, ≥ 0; at 0 it is not computed.
+        alpha: α of Eq. 6, > 0. The paper: 1.01 within a family of architectures, 1.5 across.
+        embed: module (n, student_dim) → (n, teacher_dim); None is `nn.Linear`, `nn.Identity()` is no embedding.
+        log_mi: take Eq. 9 with its logarithms.
+        backend: "auto", "cpu", "triton", "cuda" or "reference"; see `itrd_kernels.available_backends()`.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: an argument is unusable; the message names it and the remedy.
+    """
+
+    def __init__(
+        self,
+        student_dim: int,
+        teacher_dim: int,
+        beta_corr: float = 2.0,
+        beta_mi: float = 1.0,
+        alpha: float = 1.5,
+        *,
+        embed: nn.Module | None = None,
+        log_mi: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.student_dim = checks.dimension("student_dim", student_dim)
+        self.teacher_dim = checks.dimension("teacher_dim", teacher_dim)
+        self.alpha = checks.alpha(alpha)
+        self.beta_corr = checks.weight("beta_corr", beta_corr)
+        self.beta_mi = checks.weight("beta_mi", beta_mi)
+        self.log_mi = log_mi
+        self.backend = checks.backend_name(backend)
+        self.embed = nn.Linear(student_dim, teacher_dim) if embed is None else checks.embedding(embed)
+
+    def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
+        """The weighted sum, a scalar (float32; float64 for float64 inputs), of z_s (n, d_s) and z_t (n, d_t)."""
+        return self._terms(z_s, z_t, self.beta_corr, self.beta_mi).total
+
+    def terms(self, z_s: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms (correlation, mutual_information) without their weights, always both."""
+        terms = self._terms(z_s, z_t, 1.0, 1.0)
+        return terms.correlation, terms.mutual_information
+
+    def extra_repr(self) -> str:
+        return (
+            f"student_dim={self.student_dim}, teacher_dim={self.teacher_dim}, beta_corr={self.beta_corr}, "
+            f"beta_mi={self.beta_mi}, alpha={self.alpha}, log_mi={self.log_mi}, backend={self.backend!r}"
+        )
+
+    def _terms(self, z_s: Tensor, z_t: Tensor, beta_corr: float, beta_mi: float) -> ITRDTerms:
+        checks.features("z_s", z_s, width=self.student_dim, width_name="student_dim")
+        checks.features("z_t", z_t, width=self.teacher_dim, width_name="teacher_dim")
+        raw = self.student_dim == self.teacher_dim
+        if not torch.is_autocast_enabled(z_s.device.type):
+            checks.embedding_matches(self.embed, z_s)
+        return itrd_loss(
+            self.embed(z_s) if beta_corr or not raw else z_s,
+            z_t,
+            z_s if raw else None,
+            alpha=self.alpha,
+            beta_corr=beta_corr,
+            beta_mi=beta_mi,
+            log=self.log_mi,
+            backend=self.backend,
+        )

@@ -1,0 +1,1 @@
+"""Train students with the ITRD loss: the companion of itrd_kernels."""
