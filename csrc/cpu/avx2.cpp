@@ -1,0 +1,17 @@
+// The kernels for AVX2 and FMA.
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#include "cpu/standard.h"
+#define ITRD_ISA avx2
+#define VECTOR_BYTES 32
+#define TILE_ROWS 4
+#define TILE_VECTORS 2
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#else
+#pragma GCC target("arch=x86-64-v3")
+#endif
+#include "cpu/kernels.h"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+#endif

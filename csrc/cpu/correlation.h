@@ -1,0 +1,242 @@
+// Correlation loss (Eq. 6): L = log2 Σ_j |v_j − 1|^(2α), v_j = 1/n Σ_i ŝ_ij t̂_ij. See csrc/README.md.
+#pragma once
+
+#include <vector>
+
+#include "cpu/simd.h"
+
+namespace itrd::ITRD_ISA {
+
+// Five centred moments of a set of rows, for each of `columns` columns: laid out one after the other.
+template <class C>
+struct Moments {
+  C *mean_s, *mean_t, *square_s, *square_t, *product;
+  Moments(C* data, int64_t columns)
+      : mean_s(data),
+        mean_t(data + columns),
+        square_s(data + 2 * columns),
+        square_t(data + 3 * columns),
+        product(data + 4 * columns) {}
+};
+
+constexpr int64_t GROUP = 8;           // rows whose moments are formed in registers
+constexpr int64_t SECTION = 256;       // rows merged in the features' precision; sections merge in double
+constexpr int64_t COLUMN_BLOCK = 512;  // columns of one task
+constexpr int64_t MAX_CHUNKS = 64;     // row chunks of one task each, merged at the end in a fixed order
+
+// Merge the moments of `add` rows into those of `have` rows (Chan): both of one column vector.
+template <class V, class S>
+inline void merge(S have, S add, V& mean_s, V& mean_t, V& square_s, V& square_t, V& product, V s, V t, V ss, V tt,
+                  V st) {
+  const S share = add / (have + add), weight = have * share;
+  const V ds = s - mean_s, dt = t - mean_t;
+  mean_s += share * ds;
+  mean_t += share * dt;
+  square_s += ss + weight * ds * ds;
+  square_t += tt + weight * dt * dt;
+  product += st + weight * ds * dt;
+}
+
+// Moments of up to GROUP rows of one column vector, merged into those of the `have` rows before them.
+template <class T, class C, bool WHOLE>
+inline void add_group(const T* s, const T* t, int64_t stride_s, int64_t stride_t, int64_t rows, int64_t count, C have,
+                      Moments<C> to, int64_t j) {
+  using V = Vector<C>;
+  V x[GROUP] = {}, y[GROUP] = {}, mean_s{}, mean_t{}, ss{}, tt{}, st{};
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < GROUP; ++r) {
+    if (r >= rows) break;
+    x[r] = WHOLE ? load<T, C>(s + r * stride_s) : load_some<T, C>(s + r * stride_s, count);
+    y[r] = WHOLE ? load<T, C>(t + r * stride_t) : load_some<T, C>(t + r * stride_t, count);
+    mean_s += x[r];
+    mean_t += y[r];
+  }
+  const C share = C(1) / C(rows);
+  mean_s *= share;
+  mean_t *= share;
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < GROUP; ++r) {
+    if (r >= rows) break;
+    const V ds = x[r] - mean_s, dt = y[r] - mean_t;
+    ss += ds * ds;
+    tt += dt * dt;
+    st += ds * dt;
+  }
+  V m_s = load<C, C>(to.mean_s + j), m_t = load<C, C>(to.mean_t + j), q_s = load<C, C>(to.square_s + j),
+    q_t = load<C, C>(to.square_t + j), p = load<C, C>(to.product + j);
+  merge(have, C(rows), m_s, m_t, q_s, q_t, p, mean_s, mean_t, ss, tt, st);
+  store<C, C>(to.mean_s + j, m_s);
+  store<C, C>(to.mean_t + j, m_t);
+  store<C, C>(to.square_s + j, q_s);
+  store<C, C>(to.square_t + j, q_t);
+  store<C, C>(to.product + j, p);
+}
+
+// Moments of rows [begin, end) of columns [first, first + columns), in double.
+template <class T>
+void chunk_moments(const Matrix& s, const Matrix& t, int64_t begin, int64_t end, int64_t first, int64_t columns,
+                   double* result) {
+  using C = Wide<T>;
+  constexpr int64_t L = LANES<C>;
+  const int64_t padded = (columns + L - 1) / L * L;
+  std::vector<C> state(5 * padded);
+  const Moments<C> section(state.data(), padded);
+  Moments<double> all(result, columns);
+  for (int64_t top = begin; top < end; top += SECTION) {
+    const int64_t bottom = top + SECTION < end ? top + SECTION : end;
+    std::fill(state.begin(), state.end(), C(0));
+    for (int64_t i = top; i < bottom; i += GROUP) {
+      const int64_t rows = bottom - i < GROUP ? bottom - i : GROUP;
+      const T *row_s = s.row<T>(i) + first, *row_t = t.row<T>(i) + first;
+      int64_t j = 0;
+      if (rows == GROUP) {
+        for (; j + L <= columns; j += L)
+          add_group<T, C, true>(row_s + j, row_t + j, s.stride, t.stride, GROUP, L, C(i - top), section, j);
+      } else {
+        for (; j + L <= columns; j += L)
+          add_group<T, C, true>(row_s + j, row_t + j, s.stride, t.stride, rows, L, C(i - top), section, j);
+      }
+      if (j < columns)
+        add_group<T, C, false>(row_s + j, row_t + j, s.stride, t.stride, rows, columns - j, C(i - top), section, j);
+    }
+    for (int64_t j = 0; j < columns; ++j)
+      merge<double, double>(top - begin, bottom - top, all.mean_s[j], all.mean_t[j], all.square_s[j], all.square_t[j],
+                            all.product[j], section.mean_s[j], section.mean_t[j], section.square_s[j],
+                            section.square_t[j], section.product[j]);
+  }
+}
+
+// One column in double, scaled by a power of two into the range where squares are safe; returns the power.
+template <class T>
+int column_in_range(const Matrix& z, int64_t j, std::vector<double>& column) {
+  double largest = 0;
+  for (int64_t i = 0; i < z.rows; ++i) {
+    column[i] = to_float(z.row<T>(i)[j]);
+    largest = std::fmax(largest, std::fabs(column[i]));
+  }
+  int power = 0;
+  if (largest > 0 && std::isfinite(largest)) std::frexp(largest, &power);
+  for (double& x : column) x = std::ldexp(x, -power);
+  return power;
+}
+
+template <class T>
+bool is_dead(const Matrix& z, int64_t j) {
+  const auto first = to_float(z.row<T>(0)[j]);
+  for (int64_t i = 1; i < z.rows; ++i)
+    if (!(to_float(z.row<T>(i)[j]) == first)) return false;
+  return std::isfinite(first);
+}
+
+// What one column contributes: the saved moments but ∂L/∂v_j, in double.
+struct Column {
+  double mean_s, rstd_s, mean_t, rstd_t, v;
+};
+
+// A column whose squares left the range of T, or which may be dead: two passes over its values, in range. Rare.
+template <class T>
+__attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t, int64_t j) {
+  const int64_t n = s.rows;
+  std::vector<double> x(n), y(n);
+  const bool dead_s = is_dead<T>(s, j), dead_t = is_dead<T>(t, j);
+  const int power_s = column_in_range<T>(s, j, x), power_t = column_in_range<T>(t, j, y);
+  double mean_s = 0, mean_t = 0, square_s = 0, square_t = 0, product = 0;
+  for (int64_t i = 0; i < n; ++i) mean_s += x[i] / n, mean_t += y[i] / n;
+  for (int64_t i = 0; i < n; ++i) {
+    square_s += (x[i] - mean_s) * (x[i] - mean_s);
+    square_t += (y[i] - mean_t) * (y[i] - mean_t);
+    product += (x[i] - mean_s) * (y[i] - mean_t);
+  }
+  const double rstd_s = dead_s ? 0 : 1 / std::sqrt(square_s / (n - 1));
+  const double rstd_t = dead_t ? 0 : 1 / std::sqrt(square_t / (n - 1));
+  // In a dead column v is 0, unless the other side is NaN.
+  const double v = dead_s || dead_t ? 0 * (square_s + square_t) : product * rstd_s * rstd_t / n;
+  return {std::ldexp(mean_s, power_s), std::ldexp(rstd_s, -power_s), std::ldexp(mean_t, power_t),
+          std::ldexp(rstd_t, -power_t), v};
+}
+
+// Means, 1/σ and v of column j from its moments, into column j of `moments`; row DV holds |e_j| for now.
+template <class T>
+inline void finish_column(const Matrix& s, const Matrix& t, int64_t j, const double moment[5], Wide<T>* moments) {
+  using C = Wide<T>;
+  const int64_t n = s.rows, d = s.columns;
+  // σ² = Σ(z − μ)² / (n − 1),  v = 1/n Σ(s − μ_s)(t − μ_t) / (σ_s σ_t)
+  const double rstd_s = std::sqrt((n - 1) / moment[2]), rstd_t = std::sqrt((n - 1) / moment[3]);
+  Column column{moment[0], rstd_s, moment[1], rstd_t, moment[4] * rstd_s * rstd_t / n};
+  // Near the square root of the range's ends squares have lost bits; far below the mean they are rounding.
+  constexpr double LOW = std::is_same_v<C, double> ? 1e-250 : 1e-24, HIGH = std::is_same_v<C, double> ? 1e290 : 1e34;
+  const double noise_s = LOW + n * 1e-12 * moment[0] * moment[0], noise_t = LOW + n * 1e-12 * moment[1] * moment[1];
+  if (!(moment[2] > noise_s && moment[2] < HIGH && moment[3] > noise_t && moment[3] < HIGH))
+    column = careful_column<T>(s, t, j);
+  C* const out = moments + j;
+  out[MEAN_S * d] = C(column.mean_s);
+  out[MEAN_LOW_S * d] = C(column.mean_s - double(C(column.mean_s)));
+  out[RSTD_S * d] = C(column.rstd_s);
+  out[MEAN_T * d] = C(column.mean_t);
+  out[MEAN_LOW_T * d] = C(column.mean_t - double(C(column.mean_t)));
+  out[RSTD_T * d] = C(column.rstd_t);
+  out[V * d] = C(column.v);
+  out[DV * d] = C(1 - column.v);
+}
+
+// Turn |e_j| (row DV) into ∂L/∂v_j; returns L.
+template <class C>
+double finish_loss(C* moments, int64_t d, double alpha) {
+  C* e = moments + DV * d;
+  // log2 Σ|e|^(2α) = 2α log2 max|e| + log2 Σ(|e|/max|e|)^(2α)
+  C largest = 0;
+  for (int64_t j = 0; j < d; ++j) {
+    if (!(e[j] == e[j])) return std::numeric_limits<double>::quiet_NaN();
+    largest = e[j] > largest ? e[j] : largest;
+  }
+  double total = 0;
+  for (int64_t j = 0; j < d; ++j) {
+    const C power = std::pow(e[j] / largest, C(2 * alpha));
+    total += power;
+    // ∂L/∂v_j = −2α |e_j|^(2α−1) / (ln 2 · Σ_k |e_k|^(2α)), but for the sum; 0 in a dead column
+    const bool dead = moments[RSTD_S * d + j] == 0 || moments[RSTD_T * d + j] == 0;
+    e[j] = dead ? C(0) : power / e[j];
+  }
+  const C factor = C(-2 * alpha / (M_LN2 * total));
+  for (int64_t j = 0; j < d; ++j) e[j] *= factor;
+  return 2 * alpha * std::log2(double(largest)) + std::log2(total);
+}
+
+template <class T>
+double correlation_forward(const Matrix& s, const Matrix& t, double alpha, void* moments) {
+  using C = Wide<T>;
+  const int64_t n = s.rows, d = s.columns;
+  int64_t chunk = (n + MAX_CHUNKS - 1) / MAX_CHUNKS;
+  chunk = (chunk + SECTION - 1) / SECTION * SECTION;
+  const int64_t chunks = (n + chunk - 1) / chunk, blocks = (d + COLUMN_BLOCK - 1) / COLUMN_BLOCK;
+  // partial[chunk][block]: five moments of each of the block's columns
+  std::vector<double> partial(chunks * 5 * d);
+  C* const result = static_cast<C*>(moments);
+  const int64_t tasks = chunks * blocks;
+  const int threads = n * d < 32768 ? 1 : int(std::min<int64_t>(max_threads(), tasks));
+  auto columns_of = [&](int64_t block) { return std::min(COLUMN_BLOCK, d - block * COLUMN_BLOCK); };
+  parallel(threads, [&](int thread) {
+    const Range range(tasks, thread, threads);
+    for (int64_t task = range.begin; task < range.end; ++task) {
+      const int64_t c = task / blocks, b = task % blocks, first = b * COLUMN_BLOCK;
+      chunk_moments<T>(s, t, c * chunk, std::min(n, (c + 1) * chunk), first, columns_of(b),
+                       &partial[5 * (c * d + first)]);
+    }
+  });
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t first = b * COLUMN_BLOCK, columns = columns_of(b);
+    for (int64_t j = 0; j < columns; ++j) {
+      double moment[5] = {};
+      for (int64_t c = 0; c < chunks; ++c) {
+        const double* from = &partial[5 * (c * d + first) + j];
+        merge<double, double>(c * chunk, std::min(n, (c + 1) * chunk) - c * chunk, moment[0], moment[1], moment[2],
+                              moment[3], moment[4], from[0], from[columns], from[2 * columns], from[3 * columns],
+                              from[4 * columns]);
+      }
+      finish_column<T>(s, t, first + j, moment, result);
+    }
+  }
+  return finish_loss(result, d, alpha);
+}
+
+}  // namespace itrd::ITRD_ISA

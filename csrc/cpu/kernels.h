@@ -1,0 +1,40 @@
+// The table of kernels of one instruction set; included last by avx512.cpp, avx2.cpp and portable.cpp.
+#pragma once
+
+#include "cpu/backward.h"
+#include "cpu/correlation.h"
+#include "cpu/gram.h"
+
+namespace itrd::ITRD_ISA {
+
+// f(T) for the type that `dtype` names.
+template <class F>
+auto with_dtype(Dtype dtype, F&& f) {
+  switch (dtype) {
+    case Dtype::float64:
+      return f(double());
+    case Dtype::bfloat16:
+      return f(BFloat16());
+    case Dtype::float16:
+      return f(Half());
+    default:
+      return f(float());
+  }
+}
+
+const Kernels& kernels() {
+  static const Kernels table{
+      [](Dtype dtype, const Matrix& s, const Matrix& t, double alpha, void* moments) {
+        return with_dtype(dtype, [&](auto x) { return correlation_forward<decltype(x)>(s, t, alpha, moments); });
+      },
+      [](Dtype dtype, const GramProblem& problem) {
+        return with_dtype(dtype, [&](auto x) { return gram_forward<decltype(x)>(problem); });
+      },
+      [](Dtype dtype, const BackwardProblem& problem) {
+        with_dtype(dtype, [&](auto x) { backward<decltype(x)>(problem); });
+      },
+  };
+  return table;
+}
+
+}  // namespace itrd::ITRD_ISA

@@ -1,0 +1,16 @@
+// The standard headers of the kernels, included before a unit's target pragma: their inline functions are shared by all
+// units and must not be compiled for one instruction set.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "cpu/types.h"

@@ -1,0 +1,79 @@
+// What ops.cpp and the kernels of every instruction set agree on. Free of torch.
+#pragma once
+
+#include <cstdint>
+
+namespace itrd {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+enum class Dtype { float64, float32, bfloat16, float16 };
+
+// A row-major matrix whose rows are `stride` elements apart.
+struct Matrix {
+  void* data = nullptr;
+  int64_t rows = 0, columns = 0, stride = 0;
+  explicit operator bool() const { return data != nullptr; }
+  template <class T>
+  T* row(int64_t i) const {
+    return static_cast<T*>(data) + i * stride;
+  }
+};
+
+// Rows of the saved `moments` (8, d).
+enum Moment { MEAN_S, MEAN_LOW_S, RSTD_S, MEAN_T, MEAN_LOW_T, RSTD_T, V, DV, MOMENTS };
+
+// Run body(thread) for thread = 0 … threads − 1, each once; in ops.cpp.
+void run_parallel(int threads, void (*body)(void* context, int thread), void* context);
+int max_threads();
+
+template <class F>
+void parallel(int threads, F&& body) {
+  if (threads <= 1) return body(0);
+  run_parallel(threads, [](void* context, int thread) { (*static_cast<F*>(context))(thread); }, &body);
+}
+
+// The part of 0 … count − 1 that belongs to a thread.
+struct Range {
+  int64_t begin, end;
+  Range(int64_t count, int thread, int threads)
+      : begin(count * thread / threads), end(count * (thread + 1) / threads) {}
+};
+
+struct GramProblem {
+  Matrix s, t;            // features (n, d_s), (n, d_t)
+  Matrix grad_s, grad_t;  // ∂L_mi/∂s and ∂L_mi/∂t in float32 or float64; without data: not wanted
+  bool log;               // Eq. 9 with its logarithms
+};
+
+struct BackwardProblem {
+  Matrix e, t;                       // inputs of the correlation loss
+  const void* moments;               // null: no correlation term
+  double g_correlation, g_gram;      // upstream gradients, weights applied
+  Matrix grad_e, grad_t, grad_s;     // results; without data: not wanted
+  Matrix dgram_e, dgram_t, dgram_s;  // ∂L_mi; without data: none
+};
+
+// The kernels of one instruction set.
+struct Kernels {
+  double (*correlation_forward)(Dtype, const Matrix& s, const Matrix& t, double alpha, void* moments);
+  double (*gram_forward)(Dtype, const GramProblem&);
+  void (*backward)(Dtype, const BackwardProblem&);
+};
+
+namespace avx512 {
+const Kernels& kernels();
+}
+namespace avx2 {
+const Kernels& kernels();
+}
+namespace portable {
+const Kernels& kernels();
+}
+
+}  // namespace itrd

@@ -1,0 +1,157 @@
+// The operators itrd_cpu::forward and itrd_cpu::backward: checks, allocation and the choice of instruction set.
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu/types.h"
+#include "stable.h"
+
+namespace itrd {
+
+void run_parallel(int threads, void (*body)(void* context, int thread), void* context) {
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) body(context, int(thread));
+  });
+}
+
+int max_threads() { return int(torch::stable::get_num_threads()); }
+
+namespace {
+
+// ITRD_CPU_ISA = avx512, avx2 or portable asks for one instruction set; else the best that the processor has.
+const Kernels& choose_kernels() {
+  const char* const asked = std::getenv("ITRD_CPU_ISA");
+  auto wants = [&](const char* name) { return asked == nullptr || std::strcmp(asked, name) == 0; };
+#if defined(__x86_64__)
+  if (wants("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+    return avx512::kernels();
+  if (wants("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2"))
+    return avx2::kernels();
+#endif
+  STD_TORCH_CHECK(wants("portable"), "ITRD_CPU_ISA=", asked,
+                  " cannot run on this processor; expected avx512, avx2 or portable, or nothing for the best of them");
+  return portable::kernels();
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose_kernels();
+  return chosen;
+}
+
+Dtype dtype_of(const Tensor& z) {
+  switch (z.scalar_type()) {
+    case ScalarType::Double:
+      return Dtype::float64;
+    case ScalarType::Float:
+      return Dtype::float32;
+    case ScalarType::BFloat16:
+      return Dtype::bfloat16;
+    case ScalarType::Half:
+      return Dtype::float16;
+    default:
+      STD_TORCH_CHECK(false, "itrd_cpu: inputs must be float16, bfloat16, float32 or float64");
+  }
+}
+
+Matrix matrix(const Tensor& z) { return {z.mutable_data_ptr(), z.size(0), z.size(1), z.stride(0)}; }
+
+// No data where there is nothing to read or write.
+Matrix matrix_if(const Tensor& z) { return z.dim() == 2 ? matrix(z) : Matrix{}; }
+
+Tensor scalar(const Tensor& like, double value) {
+  Tensor result = empty(like, wide(like), {});
+  if (wide(like) == ScalarType::Double) {
+    *static_cast<double*>(result.mutable_data_ptr()) = value;
+  } else {
+    *static_cast<float*>(result.mutable_data_ptr()) = float(value);
+  }
+  return result;
+}
+
+double upstream(const std::optional<Tensor>& g, double weight) {
+  if (!g.has_value()) return 0;
+  const void* const data = g->const_data_ptr();
+  return weight * (g->scalar_type() == ScalarType::Double ? *static_cast<const double*>(data)
+                                                          : *static_cast<const float*>(data));
+}
+
+void check(const Tensor& z, const Tensor& z_t, bool same_width) {
+  STD_TORCH_CHECK(z.dim() == 2 && z_t.dim() == 2 && z.size(0) == z_t.size(0) && z.size(0) >= 2 && z.size(1) >= 1 &&
+                      z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
+                      (!same_width || z.size(1) == z_t.size(1)),
+                  "itrd_cpu: expected (n, d) inputs of one dtype with n ≥ 2 and d ≥ 1");
+}
+
+ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::optional<Tensor>& z_s_in, double alpha,
+                      double beta_corr, double beta_mi, bool log, bool want_e, bool want_t, bool want_s, bool) {
+  check(z_e_in, z_t_in, beta_corr != 0);
+  if (z_s_in.has_value()) check(*z_s_in, z_t_in, false);
+  const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
+  const bool want_gram_s = z_s_in.has_value() ? want_s : want_e;
+  const int64_t n = z_t.size(0), d_t = z_t.size(1);
+  double total = 0, correlation = NAN, mutual_information = NAN;
+
+  const bool moments_wanted = beta_corr != 0 && (want_e || want_t);
+  Tensor moments = moments_wanted ? empty(z_t, wide(z_t), {MOMENTS, d_t}) : empty(z_t, wide(z_t), {0});
+  if (beta_corr != 0) {
+    const Tensor scratch = moments_wanted ? moments : empty(z_t, wide(z_t), {MOMENTS, d_t});
+    correlation =
+        kernels().correlation_forward(dtype_of(z_t), matrix(z_e), matrix(z_t), alpha, scratch.mutable_data_ptr());
+    total += beta_corr * correlation;
+  }
+
+  auto gradient_like = [&](int64_t width, bool wanted) {
+    return beta_mi != 0 && wanted ? empty(z_t, wide(z_t), {n, width}) : empty(z_t, wide(z_t), {0});
+  };
+  const Tensor z_s = z_s_in.has_value() ? with_unit_columns(*z_s_in) : z_e;
+  Tensor dgram_s = gradient_like(z_s.size(1), want_gram_s), dgram_t = gradient_like(d_t, want_t);
+  if (beta_mi != 0) {
+    mutual_information =
+        kernels().gram_forward(dtype_of(z_t), {matrix(z_s), matrix(z_t), matrix_if(dgram_s), matrix_if(dgram_t), log});
+    total += beta_mi * mutual_information;
+  }
+  return {scalar(z_t, total), scalar(z_t, correlation), scalar(z_t, mutual_information), moments, dgram_s, dgram_t};
+}
+
+BackwardResult backward(const std::optional<Tensor>& g_total, const std::optional<Tensor>& g_correlation,
+                        const std::optional<Tensor>& g_mutual_information, const Tensor& z_e_in, const Tensor& z_t_in,
+                        const std::optional<Tensor>& z_s, const Tensor& moments, const Tensor& dgram_s,
+                        const Tensor& dgram_t, double beta_corr, double beta_mi, bool want_e, bool want_t,
+                        bool want_s) {
+  const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
+  auto gradient_of = [&](const Tensor& z, bool wanted) {
+    return wanted ? empty(z, z.scalar_type(), {z.size(0), z.size(1)}) : empty(z, z.scalar_type(), {0});
+  };
+  Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
+  Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
+
+  BackwardProblem problem;
+  problem.e = matrix(z_e);
+  problem.t = matrix(z_t);
+  problem.moments = moments.dim() == 2 ? moments.const_data_ptr() : nullptr;
+  problem.g_correlation = upstream(g_total, beta_corr) + upstream(g_correlation, 1);
+  problem.g_gram = upstream(g_total, beta_mi) + upstream(g_mutual_information, 1);
+  problem.grad_e = matrix_if(grad_e);
+  problem.grad_t = matrix_if(grad_t);
+  problem.grad_s = matrix_if(grad_s);
+  problem.dgram_e = z_s.has_value() ? Matrix{} : matrix_if(dgram_s);
+  problem.dgram_t = matrix_if(dgram_t);
+  problem.dgram_s = z_s.has_value() ? matrix_if(dgram_s) : Matrix{};
+  kernels().backward(dtype_of(z_t), problem);
+  return {grad_e, grad_t, grad_s};
+}
+
+}  // namespace
+}  // namespace itrd
+
+STABLE_TORCH_LIBRARY(itrd_cpu, m) {
+  m.def(itrd::FORWARD_SCHEMA);
+  m.def(itrd::BACKWARD_SCHEMA);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(itrd_cpu, CPU, m) {
+  m.impl("forward", TORCH_BOX(&itrd::forward));
+  m.impl("backward", TORCH_BOX(&itrd::backward));
+}
