@@ -1,4 +1,4 @@
-"""Argument checks. Every message names the argument, what came, what is expected and, where there is one, the remedy."""
+"""Argument checks: every message names the argument, what came, what is expected and, if there is one, the remedy."""
 
 import math
 
@@ -49,7 +49,7 @@ def embedding_matches(embed: nn.Module, z_s: Tensor) -> None:
     """Refuse a dtype or device that the default embedding would reject with a message about matrices."""
     if not isinstance(embed, nn.Linear):
         return
-    if embed.weight.dtype != z_s.dtype:
+    if embed.weight.dtype != z_s.dtype and not autocasts(z_s.device.type):
         raise TypeError(
             f"z_s is {z_s.dtype} but the criterion's embedding is {embed.weight.dtype}: "
             f"call criterion.to({z_s.dtype}), or run under torch.autocast"
@@ -93,6 +93,11 @@ def same_batch(name: str, z: Tensor, z_t: Tensor, *, same_width: bool) -> None:
         )
     if z.device != z_t.device:
         raise RuntimeError(f"{name} and z_t must be on one device, got {z.device} and {z_t.device}")
+
+
+def autocasts(device_type: str) -> bool:
+    """Whether torch.autocast is on for this kind of device."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
 
 
 def same_dtype(*named: tuple[str, Tensor]) -> None:

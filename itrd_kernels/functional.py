@@ -109,7 +109,7 @@ def _checked_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> t
     checks.features("z_t", z_t)
     checks.same_batch(name, z_s, z_t, same_width=same_width)
     if z_s.dtype != z_t.dtype:
-        if not torch.is_autocast_enabled(z_t.device.type):
+        if not checks.autocasts(z_t.device.type):
             checks.same_dtype((name, z_s), ("z_t", z_t))
         # As PyTorch's own losses do under autocast: to the wider of the two types.
         dtype = torch.promote_types(z_s.dtype, z_t.dtype)

@@ -1,6 +1,5 @@
 """The loss as a module that owns the student's embedding."""
 
-import torch
 from torch import Tensor, nn
 
 from itrd_kernels import checks
@@ -68,10 +67,11 @@ class FusedITRDLoss(nn.Module):
         checks.features("z_s", z_s, width=self.student_dim, width_name="student_dim")
         checks.features("z_t", z_t, width=self.teacher_dim, width_name="teacher_dim")
         raw = self.student_dim == self.teacher_dim
-        if not torch.is_autocast_enabled(z_s.device.type):
-            checks.embedding_matches(self.embed, z_s)
+        checks.embedding_matches(self.embed, z_s)
+        # Only the Gram term of raw features alone leaves the embedding out.
+        embedded = z_s if raw and beta_mi and not beta_corr else self.embed(z_s)
         return itrd_loss(
-            self.embed(z_s) if beta_corr or not raw else z_s,
+            embedded,
             z_t,
             z_s if raw else None,
             alpha=self.alpha,

@@ -37,17 +37,26 @@ inline void merge(S have, S add, V& mean_s, V& mean_t, V& square_s, V& square_t,
   product += st + weight * ds * dt;
 }
 
-// Moments of up to GROUP rows of one column vector, merged into those of the `have` rows before them.
+// Columns of both inputs, from one row on, and the row that is subtracted from all: near the column's mean as a rule,
+// so that a small deviation from a large mean keeps its digits, and a dead column is zero exactly.
+template <class T>
+struct Rows {
+  const T *s, *t, *base_s, *base_t;
+  int64_t stride_s, stride_t;
+};
+
+// Moments of up to GROUP rows of columns j, j + 1, … of one vector, merged into those of the `have` rows before them.
 template <class T, class C, bool WHOLE>
-inline void add_group(const T* s, const T* t, int64_t stride_s, int64_t stride_t, int64_t rows, int64_t count, C have,
-                      Moments<C> to, int64_t j) {
+inline void add_group(const Rows<T>& from, int64_t rows, int64_t have, Moments<C> to, int64_t j, int64_t count) {
   using V = Vector<C>;
+  auto read = [&](const T* z) { return WHOLE ? load<T, C>(z + j) : load_some<T, C>(z + j, count); };
+  const V base_s = read(from.base_s), base_t = read(from.base_t);
   V x[GROUP] = {}, y[GROUP] = {}, mean_s{}, mean_t{}, ss{}, tt{}, st{};
 #pragma GCC unroll 8
   for (int64_t r = 0; r < GROUP; ++r) {
     if (r >= rows) break;
-    x[r] = WHOLE ? load<T, C>(s + r * stride_s) : load_some<T, C>(s + r * stride_s, count);
-    y[r] = WHOLE ? load<T, C>(t + r * stride_t) : load_some<T, C>(t + r * stride_t, count);
+    x[r] = read(from.s + r * from.stride_s) - base_s;
+    y[r] = read(from.t + r * from.stride_t) - base_t;
     mean_s += x[r];
     mean_t += y[r];
   }
@@ -64,7 +73,7 @@ inline void add_group(const T* s, const T* t, int64_t stride_s, int64_t stride_t
   }
   V m_s = load<C, C>(to.mean_s + j), m_t = load<C, C>(to.mean_t + j), q_s = load<C, C>(to.square_s + j),
     q_t = load<C, C>(to.square_t + j), p = load<C, C>(to.product + j);
-  merge(have, C(rows), m_s, m_t, q_s, q_t, p, mean_s, mean_t, ss, tt, st);
+  merge(C(have), C(rows), m_s, m_t, q_s, q_t, p, mean_s, mean_t, ss, tt, st);
   store<C, C>(to.mean_s + j, m_s);
   store<C, C>(to.mean_t + j, m_t);
   store<C, C>(to.square_s + j, q_s);
@@ -85,23 +94,22 @@ void chunk_moments(const Matrix& s, const Matrix& t, int64_t begin, int64_t end,
   for (int64_t top = begin; top < end; top += SECTION) {
     const int64_t bottom = top + SECTION < end ? top + SECTION : end;
     std::fill(state.begin(), state.end(), C(0));
+    Rows<T> at{nullptr, nullptr, s.row<T>(top) + first, t.row<T>(top) + first, s.stride, t.stride};
     for (int64_t i = top; i < bottom; i += GROUP) {
-      const int64_t rows = bottom - i < GROUP ? bottom - i : GROUP;
-      const T *row_s = s.row<T>(i) + first, *row_t = t.row<T>(i) + first;
-      int64_t j = 0;
+      at.s = s.row<T>(i) + first;
+      at.t = t.row<T>(i) + first;
+      const int64_t rows = std::min(GROUP, bottom - i), whole = columns / L * L;
       if (rows == GROUP) {
-        for (; j + L <= columns; j += L)
-          add_group<T, C, true>(row_s + j, row_t + j, s.stride, t.stride, GROUP, L, C(i - top), section, j);
+        for (int64_t j = 0; j < whole; j += L) add_group<T, C, true>(at, GROUP, i - top, section, j, L);
       } else {
-        for (; j + L <= columns; j += L)
-          add_group<T, C, true>(row_s + j, row_t + j, s.stride, t.stride, rows, L, C(i - top), section, j);
+        for (int64_t j = 0; j < whole; j += L) add_group<T, C, true>(at, rows, i - top, section, j, L);
       }
-      if (j < columns)
-        add_group<T, C, false>(row_s + j, row_t + j, s.stride, t.stride, rows, columns - j, C(i - top), section, j);
+      if (whole < columns) add_group<T, C, false>(at, rows, i - top, section, whole, columns - whole);
     }
     for (int64_t j = 0; j < columns; ++j)
       merge<double, double>(top - begin, bottom - top, all.mean_s[j], all.mean_t[j], all.square_s[j], all.square_t[j],
-                            all.product[j], section.mean_s[j], section.mean_t[j], section.square_s[j],
+                            all.product[j], to_float(at.base_s[j]) + double(section.mean_s[j]),
+                            to_float(at.base_t[j]) + double(section.mean_t[j]), section.square_s[j],
                             section.square_t[j], section.product[j]);
   }
 }
@@ -133,12 +141,24 @@ struct Column {
   double mean_s, rstd_s, mean_t, rstd_t, v;
 };
 
-// A column whose squares left the range of T, or which may be dead: two passes over its values, in range. Rare.
+// Where squares of T have lost bits, or left the range.
 template <class T>
-__attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t, int64_t j) {
+bool in_range(double square) {
+  constexpr bool WIDE = std::is_same_v<T, double>;
+  return square > (WIDE ? 1e-250 : 1e-24) && square < (WIDE ? 1e290 : 1e34);
+}
+
+// A column that may be dead, or whose squares are out of range: then two passes over its values, scaled. Rare.
+template <class T>
+__attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t, int64_t j, const double moment[5],
+                                                Column column) {
   const int64_t n = s.rows;
+  const bool dead_s = moment[2] == 0 && is_dead<T>(s, j), dead_t = moment[3] == 0 && is_dead<T>(t, j);
+  if (dead_s) column.rstd_s = 0;
+  if (dead_t) column.rstd_t = 0;
+  column.v = 0;
+  if ((dead_s && (dead_t || in_range<T>(moment[3]))) || (dead_t && in_range<T>(moment[2]))) return column;
   std::vector<double> x(n), y(n);
-  const bool dead_s = is_dead<T>(s, j), dead_t = is_dead<T>(t, j);
   const int power_s = column_in_range<T>(s, j, x), power_t = column_in_range<T>(t, j, y);
   double mean_s = 0, mean_t = 0, square_s = 0, square_t = 0, product = 0;
   for (int64_t i = 0; i < n; ++i) mean_s += x[i] / n, mean_t += y[i] / n;
@@ -147,8 +167,7 @@ __attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t
     square_t += (y[i] - mean_t) * (y[i] - mean_t);
     product += (x[i] - mean_s) * (y[i] - mean_t);
   }
-  const double rstd_s = dead_s ? 0 : 1 / std::sqrt(square_s / (n - 1));
-  const double rstd_t = dead_t ? 0 : 1 / std::sqrt(square_t / (n - 1));
+  const double rstd_s = dead_s ? 0 : std::sqrt((n - 1) / square_s), rstd_t = dead_t ? 0 : std::sqrt((n - 1) / square_t);
   // In a dead column v is 0, unless the other side is NaN.
   const double v = dead_s || dead_t ? 0 * (square_s + square_t) : product * rstd_s * rstd_t / n;
   return {std::ldexp(mean_s, power_s), std::ldexp(rstd_s, -power_s), std::ldexp(mean_t, power_t),
@@ -163,11 +182,7 @@ inline void finish_column(const Matrix& s, const Matrix& t, int64_t j, const dou
   // σ² = Σ(z − μ)² / (n − 1),  v = 1/n Σ(s − μ_s)(t − μ_t) / (σ_s σ_t)
   const double rstd_s = std::sqrt((n - 1) / moment[2]), rstd_t = std::sqrt((n - 1) / moment[3]);
   Column column{moment[0], rstd_s, moment[1], rstd_t, moment[4] * rstd_s * rstd_t / n};
-  // Near the square root of the range's ends squares have lost bits; far below the mean they are rounding.
-  constexpr double LOW = std::is_same_v<C, double> ? 1e-250 : 1e-24, HIGH = std::is_same_v<C, double> ? 1e290 : 1e34;
-  const double noise_s = LOW + n * 1e-12 * moment[0] * moment[0], noise_t = LOW + n * 1e-12 * moment[1] * moment[1];
-  if (!(moment[2] > noise_s && moment[2] < HIGH && moment[3] > noise_t && moment[3] < HIGH))
-    column = careful_column<T>(s, t, j);
+  if (!in_range<T>(moment[2]) || !in_range<T>(moment[3])) column = careful_column<T>(s, t, j, moment, column);
   C* const out = moments + j;
   out[MEAN_S * d] = C(column.mean_s);
   out[MEAN_LOW_S * d] = C(column.mean_s - double(C(column.mean_s)));

@@ -1,6 +1,5 @@
 """The table of backends: which can run here, and if not, why not and what to do."""
 
-import os
 from collections.abc import Callable
 
 from itrd_kernels.backends import native

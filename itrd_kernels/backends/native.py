@@ -1,4 +1,4 @@
-"""Loads the compiled libraries of csrc/ at import; one that is missing or does not load becomes a reason, not an error."""
+"""Loads the compiled libraries of csrc/ at import; one that does not load becomes a reason, not an error."""
 
 from pathlib import Path
 
@@ -16,7 +16,8 @@ def _load(name: str) -> str | None:
     try:
         torch.ops.load_library(candidates[0])
     except (OSError, RuntimeError) as error:
-        return f"the native library {candidates[0].name} does not load with torch {torch.__version__} ({error}); {_REBUILD}"
+        name = candidates[0].name
+        return f"the native library {name} does not load with torch {torch.__version__} ({error}); {_REBUILD}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The paper's formulas in plain PyTorch: readable, twice differentiable, the truth that every backend is tested against.
+"""The paper's formulas in plain PyTorch: readable, twice differentiable, what every backend is tested against.
 
 Half-precision inputs are computed in float32. Equation numbers are those of the paper (BMVC 2022).
 """
@@ -19,7 +19,7 @@ def correlation(z_s: Tensor, z_t: Tensor, alpha: float) -> Tensor:
 
 
 def gram(z_s: Tensor, z_t: Tensor, log: bool = False) -> Tensor:
-    """‖G_s‖² − ‖G_st‖² of (n, d_s) and (n, d_t); with `log`, Eq. 9: log2 of each. G_st = G_s ∘ G_t, all of trace one."""
+    """‖G_s‖² − ‖G_st‖² of (n, d_s) and (n, d_t); with `log`, log2 of each (Eq. 9). G_st = G_s ∘ G_t, trace one."""
     s, t = _normalise_rows(_at_least_float32(z_s)), _normalise_rows(_at_least_float32(z_t))
     g_s, g_t = s @ s.T, t @ t.T
     # The traces are the numbers of rows that are not zero, and of pairs in which neither is.

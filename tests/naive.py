@@ -1,0 +1,71 @@
+"""The paper's formulas written out in NumPy float64, as plainly as they stand, and the size of what cancels in them."""
+
+import numpy as np
+
+
+def correlation(s, t, alpha):
+    """Eq. 6 with unbiased standard deviations; no guard for dead columns."""
+    n = len(s)
+    s_hat = (s - s.mean(0)) / s.std(0, ddof=1)
+    t_hat = (t - t.mean(0)) / t.std(0, ddof=1)
+    v = np.einsum("ij,ij->j", s_hat, t_hat) / n
+    return np.log2(np.sum(np.abs(v - 1) ** (2 * alpha)))
+
+
+def potential(s, t):
+    """‖G_st‖_F², the Hadamard product of both Gram matrices of normalised rows, divided by its trace."""
+    s = s / np.linalg.norm(s, axis=1, keepdims=True)
+    t = t / np.linalg.norm(t, axis=1, keepdims=True)
+    g_st = (s @ s.T) * (t @ t.T)
+    return np.linalg.norm(g_st / np.trace(g_st)) ** 2
+
+
+def gram(s, t, log=False):
+    """Eq. 9; the student's own potential is the joint one with a teacher to whom all samples are alike."""
+    potentials = potential(s, np.ones((len(s), 1))), potential(s, t)
+    return np.log2(potentials[0]) - np.log2(potentials[1]) if log else potentials[0] - potentials[1]
+
+
+def gradient(function, z, step=1e-6):
+    """Central differences of a scalar function of z."""
+    result = np.empty_like(z)
+    for index in np.ndindex(*z.shape):
+        shifted = [z.copy(), z.copy()]
+        shifted[0][index] += step
+        shifted[1][index] -= step
+        result[index] = (function(shifted[0]) - function(shifted[1])) / (2 * step)
+    return result
+
+
+def correlation_gradient_size(s, t, alpha):
+    """Norm of ∂L/∂s with every term taken absolutely: what rounding errors are measured by, however much cancels."""
+    n = len(s)
+    with np.errstate(all="ignore"):
+        sigma_s, sigma_t = s.std(0, ddof=1), t.std(0, ddof=1)
+        s_hat = np.nan_to_num(np.abs(s - s.mean(0)) / sigma_s, posinf=0)
+        t_hat = np.nan_to_num(np.abs(t - t.mean(0)) / sigma_t, posinf=0)
+        v = (s_hat * t_hat).sum(0) / n
+        e = np.abs(np.nan_to_num(((s - s.mean(0)) * (t - t.mean(0))).sum(0) / n / sigma_s / sigma_t) - 1)
+        weight = (e / e.max()) ** (2 * alpha) / e
+        weight *= 2 * alpha / np.log(2) / ((e / e.max()) ** (2 * alpha)).sum()
+        return np.linalg.norm(np.nan_to_num(weight / sigma_s * (t_hat / n + v * s_hat / (n - 1)), posinf=0))
+
+
+def gram_gradient_size(s, t, of_teacher=False, log=False):
+    """Norm of ∂L/∂s (or ∂L/∂t) with every product taken absolutely, the diagonal that the projection removes left out."""
+    with np.errstate(all="ignore"):
+        norm = np.linalg.norm(t if of_teacher else s, axis=1, keepdims=True)
+        s_hat = np.nan_to_num(s / np.linalg.norm(s, axis=1, keepdims=True))
+        t_hat = np.nan_to_num(t / np.linalg.norm(t, axis=1, keepdims=True))
+    g_s, g_t = np.abs(s_hat) @ np.abs(s_hat).T, np.abs(t_hat) @ np.abs(t_hat).T
+    c_s = c_st = 1 / len(s) ** 2
+    if log:
+        exact_s, exact_t = s_hat @ s_hat.T, t_hat @ t_hat.T
+        potential_s, potential_st = (exact_s**2).sum(), ((exact_s * exact_t) ** 2).sum()
+        c_s, c_st = (1 / x if x else 0.0 for x in (potential_s, potential_st))
+    w = c_st * g_s**2 * g_t if of_teacher else g_s * (c_s + c_st * g_t**2)
+    np.fill_diagonal(w, 0)
+    z_hat = np.abs(t_hat if of_teacher else s_hat)
+    g = 4 * w @ z_hat
+    with np.errstate(all="ignore"):
+        return np.linalg.norm(np.nan_to_num((g + (g * z_hat).sum(1, keepdims=True) * z_hat) / norm, posinf=0))

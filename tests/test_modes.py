@@ -1,0 +1,194 @@
+"""torch.compile, torch.library.opcheck, export, threads, and imports without what is optional."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from cases import features
+from torch import nn
+
+import itrd_kernels
+from itrd_kernels import FusedITRDLoss, itrd_loss, ops
+
+
+@pytest.mark.parametrize(("d_s", "d_t"), [(6, 6), (6, 8)])
+@pytest.mark.parametrize("compiler", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("name", ["auto", "reference"])
+def test_compile_gives_one_graph(d_s, d_t, compiler, name):
+    torch._dynamo.reset()
+    criterion = FusedITRDLoss(d_s, d_t, backend=name)
+    compiled = torch.compile(criterion, fullgraph=True, backend=compiler)
+    for n in (20, 20, 13):
+        z_s, z_t = features(n, d_s, torch.float32, 1).requires_grad_(), features(n, d_t, torch.float32, 2)
+        expected, actual = criterion(z_s, z_t), compiled(z_s, z_t)
+        torch.testing.assert_close(actual, expected)
+        (ours,) = torch.autograd.grad(actual, z_s)
+        (plain,) = torch.autograd.grad(expected, z_s)
+        torch.testing.assert_close(ours, plain)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(z_s, z_t), expected)
+
+
+def test_compiled_training_step():
+    torch._dynamo.reset()
+    student, criterion = nn.Linear(10, 6), FusedITRDLoss(6, 8)
+
+    def step(x, z_t):
+        return criterion(student(x).relu(), z_t)
+
+    x, z_t = features(20, 10, torch.float32, 1), features(20, 8, torch.float32, 2)
+    grads = []
+    for function in (step, torch.compile(step, fullgraph=True)):
+        parameters = [*student.parameters(), *criterion.parameters()]
+        grads.append(torch.autograd.grad(function(x, z_t), parameters))
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("d_s", [None, 5])
+@pytest.mark.parametrize(
+    ("betas", "want"),
+    [
+        ((2.0, 1.0), (True, True, True)),
+        ((2.0, 1.0), (True, False, False)),
+        ((2.0, 1.0), (False, False, False)),
+        ((0.0, 1.0), (True, True, True)),
+        ((1.0, 0.0), (True, True, True)),
+    ],
+)
+def test_opcheck(backend, d_s, betas, want):
+    # A term without weight comes back as NaN, which the check through AOTAutograd takes for a difference.
+    utilities = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if all(betas):
+        utilities.append("test_aot_dispatch_dynamic")
+    z_e, z_t = features(9, 6, torch.float32, 1), features(9, 6, torch.float32, 2)
+    z_s = None if d_s is None else features(9, d_s, torch.float32, 3)
+    want_e, want_t, want_s = want[0], want[1], want[2] and z_s is not None
+    operators = getattr(torch.ops, f"itrd_{backend}")
+    forward_args = (z_e, z_t, z_s, 1.5, *betas, False, want_e, want_t, want_s, False)
+    torch.library.opcheck(operators.forward.default, forward_args, test_utils=utilities)
+    total, _, _, *saved = operators.forward(*forward_args)
+    upstream = torch.ones_like(total), None, torch.ones_like(total)
+    backward_args = (*upstream, z_e, z_t, z_s, *saved, *betas, want_e, want_t, want_s)
+    torch.library.opcheck(operators.backward.default, backward_args)
+
+
+def test_schemas_are_those_of_ops(backend):
+    operators = getattr(torch.ops, f"itrd_{backend}")
+    for overload, schema in ((operators.forward, ops.FORWARD_SCHEMA), (operators.backward, ops.BACKWARD_SCHEMA)):
+        expected = torch._C.parse_schema(f"itrd_{backend}::{schema}")
+        assert str(overload.default._schema) == str(expected)
+
+
+def test_export():
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.criterion = FusedITRDLoss(6, 8)
+
+        def forward(self, z_s, z_t):
+            return self.criterion(z_s, z_t)
+
+    step = Step()
+    inputs = features(20, 6, torch.float32, 1), features(20, 8, torch.float32, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.export.export(step, inputs).module()(*inputs), step(*inputs))
+
+
+def test_thread_counts_agree():
+    if itrd_kernels.available_backends()["cpu"] is not None:
+        pytest.skip("the native library is not built here")
+    z_e, z_t = features(300, 50, torch.float32, 1).requires_grad_(), features(300, 50, torch.float32, 2)
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        total = itrd_loss(z_e, z_t, backend="cpu").total
+        results.append((total.detach(), *torch.autograd.grad(total, z_e)))
+    torch.set_num_threads(before)
+    # The order of every sum is fixed by the shapes alone.
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+def run_python(code, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "portable"])
+def test_instruction_sets(isa):
+    if itrd_kernels.available_backends()["cpu"] is not None:
+        pytest.skip("the native library is not built here")
+    code = """
+import torch
+from itrd_kernels import itrd_loss
+g = torch.Generator().manual_seed(0)
+for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+    for n, d in ((64, 96), (67, 45), (3, 2)):
+        z_s, z_t = (torch.randn(n, d, generator=g).to(dtype).requires_grad_() for _ in range(2))
+        grads = []
+        for backend in ("cpu", "reference"):
+            total = itrd_loss(z_s, z_t, backend=backend).total
+            grads.append((total.detach(), *torch.autograd.grad(total, (z_s, z_t))))
+        for ours, expected in zip(*grads):
+            tolerance = {"rtol": 2e-2, "atol": 1e-4} if dtype.itemsize == 2 else {"rtol": 1e-3, "atol": 1e-5}
+            torch.testing.assert_close(ours, expected, **tolerance)
+"""
+    result = run_python(code, ITRD_CPU_ISA=isa)
+    if "cannot run on this processor" in result.stderr:
+        pytest.skip(f"this processor has no {isa}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_unknown_instruction_set_is_refused():
+    if itrd_kernels.available_backends()["cpu"] is not None:
+        pytest.skip("the native library is not built here")
+    code = "import torch, itrd_kernels as k; k.correlation_loss(torch.randn(4, 3), torch.randn(4, 3))"
+    result = run_python(code, ITRD_CPU_ISA="sse9")
+    assert result.returncode != 0
+    assert "ITRD_CPU_ISA=sse9" in result.stderr
+    assert "avx512, avx2 or portable" in result.stderr
+
+
+def test_import_without_triton():
+    code = """
+import sys
+sys.modules["triton"] = None
+import itrd_kernels, torch
+assert itrd_kernels.available_backends()["triton"]
+itrd_kernels.FusedITRDLoss(3, 4)(torch.randn(6, 3), torch.randn(6, 4)).backward()
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_without_native_library():
+    code = """
+import torch
+def refuse(path):
+    raise OSError("cannot open shared object file")
+torch.ops.load_library = refuse
+import itrd_kernels
+assert "native library" in itrd_kernels.available_backends()["cpu"], itrd_kernels.available_backends()
+z_s, z_t = torch.randn(6, 3), torch.randn(6, 3)
+itrd_kernels.correlation_loss(z_s, z_t)
+try:
+    itrd_kernels.correlation_loss(z_s, z_t, backend="cpu")
+except RuntimeError as error:
+    assert "native library" in str(error) and "reinstall" in str(error), error
+else:
+    raise AssertionError("backend='cpu' ran")
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_command_line_report():
+    result = subprocess.run([sys.executable, "-m", "itrd_kernels"], capture_output=True, text=True, check=True)
+    assert f"torch {torch.__version__}" in result.stdout
+    for name in itrd_kernels.available_backends():
+        assert f"backend {name}" in result.stdout
