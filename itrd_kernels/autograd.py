@@ -58,10 +58,10 @@ class GramFunction(_OneTermFunction):
 def _gradients(ctx, *upstream: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of (z_e, z_t, z_s), None for those that were not wanted."""
     settings: Settings = ctx.settings
-    z_e, z_t, z_s, *saved = ctx.saved_tensors
+    z_e, z_t, z_s, moments, dgram_s, dgram_t = ctx.saved_tensors
     if torch.is_grad_enabled():
         return _differentiable_gradients(upstream, z_e, z_t, z_s, settings)
-    grad_e, grad_t, grad_s = ops.backward(upstream, z_e, z_t, z_s, *saved, settings)
+    grad_e, grad_t, grad_s = ops.backward(upstream, z_e, z_t, z_s, moments, dgram_s, dgram_t, settings)
     return (
         grad_e if settings.want_e else None,
         grad_t if settings.want_t else None,

@@ -52,7 +52,7 @@ def correlation_gradient_size(s, t, alpha):
 
 
 def gram_gradient_size(s, t, of_teacher=False, log=False):
-    """Norm of ∂L/∂s (or ∂L/∂t) with every product taken absolutely, the diagonal that the projection removes left out."""
+    """Norm of ∂L/∂s (or ∂L/∂t) with every product taken absolutely, without the diagonal, which is projected out."""
     with np.errstate(all="ignore"):
         norm = np.linalg.norm(t if of_teacher else s, axis=1, keepdims=True)
         s_hat = np.nan_to_num(s / np.linalg.norm(s, axis=1, keepdims=True))

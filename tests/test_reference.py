@@ -56,12 +56,8 @@ def test_gradient_against_differences(loss):
     np.testing.assert_allclose(leaves[1].grad, naive.gradient(lambda z: plain(s, z), t), atol=1e-7)
 
 
-def test_twice_differentiable():
+@pytest.mark.parametrize("function", [correlation_loss, mutual_information_loss, itrd_loss])
+def test_twice_differentiable(function):
     z_s, z_t = features(5, 4, torch.float64, 1).requires_grad_(), features(5, 4, torch.float64, 2).requires_grad_()
-    for function in (
-        correlation_loss,
-        mutual_information_loss,
-        lambda s, t, backend: tuple(itrd_loss(s, t, backend=backend)),
-    ):
-        assert torch.autograd.gradcheck(lambda s, t: function(s, t, backend="reference"), (z_s, z_t))  # noqa: B023
-        assert torch.autograd.gradgradcheck(lambda s, t: function(s, t, backend="reference"), (z_s, z_t))  # noqa: B023
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(lambda s, t: function(s, t, backend="reference"), (z_s, z_t))
