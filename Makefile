@@ -10,7 +10,7 @@ NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -
 
 setup: $(VENV)/.ready
 
-$(VENV)/.dependencies: constraints.txt pyproject.toml
+$(VENV)/.dependencies: constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "development needs Python >= 3.11; set PYTHON="'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned environment into $(VENV) (minutes the first time)"
