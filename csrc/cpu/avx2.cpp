@@ -6,9 +6,9 @@
 #define TILE_ROWS 4
 #define TILE_VECTORS 2
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,f16c"))), apply_to = function)
 #else
-#pragma GCC target("arch=x86-64-v3")
+#pragma GCC target("avx2,fma,bmi,bmi2,f16c")
 #endif
 #include "cpu/kernels.h"
 #ifdef __clang__

@@ -6,9 +6,9 @@
 #define TILE_ROWS 8
 #define TILE_VECTORS 2
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("arch=x86-64-v4"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c"))), apply_to = function)
 #else
-#pragma GCC target("arch=x86-64-v4")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c")
 #endif
 #include "cpu/kernels.h"
 #ifdef __clang__
