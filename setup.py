@@ -57,7 +57,7 @@ def extensions_and_commands():
         ["csrc/ops.cpp", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cpu").glob("*.cpp"))],
         include_dirs=[str(ROOT / "csrc")],
         depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*.h")),
-        extra_compile_args=[TORCH_TARGET] if os.name == "nt" else [TORCH_TARGET, "-O3", "-fvisibility=hidden"],
+        extra_compile_args=[TORCH_TARGET] if os.name == "nt" else [TORCH_TARGET, "-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden"],
         py_limited_api=True,
     )
     return [cpu], {"build_ext": OptionalBuildExtension}

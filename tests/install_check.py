@@ -31,7 +31,7 @@ print("itrd_kernels", itrd_kernels.__version__, "with torch", torch.__version__,
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     print("+", *command, flush=True)
-    # Outside the checkout's own environment, with the versions that development is pinned to, in build environments too.
+    # With the versions that development is pinned to, in build environments too.
     pins = str(ROOT / "constraints.txt")
     environment = {**os.environ, "PIP_CONSTRAINT": pins, "PIP_BUILD_CONSTRAINT": pins, "ITRD_REQUIRE_NATIVE": "1"}
     environment.pop("PYTHONPATH", None)

@@ -145,19 +145,19 @@ struct Column {
 template <class T>
 bool in_range(double square) {
   constexpr bool WIDE = std::is_same_v<T, double>;
-  return square > (WIDE ? 1e-250 : 1e-24) && square < (WIDE ? 1e290 : 1e34);
+  return (square > (WIDE ? 1e-250 : 1e-24)) & (square < (WIDE ? 1e290 : 1e34));
 }
 
 // A column that may be dead, or whose squares are out of range: then two passes over its values, scaled. Rare.
 template <class T>
-__attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t, int64_t j, const double moment[5],
-                                                Column column) {
+__attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t, int64_t j, double fast_square_s,
+                                                double fast_square_t, Column column) {
   const int64_t n = s.rows;
-  const bool dead_s = moment[2] == 0 && is_dead<T>(s, j), dead_t = moment[3] == 0 && is_dead<T>(t, j);
+  const bool dead_s = fast_square_s == 0 && is_dead<T>(s, j), dead_t = fast_square_t == 0 && is_dead<T>(t, j);
   if (dead_s) column.rstd_s = 0;
   if (dead_t) column.rstd_t = 0;
   column.v = 0;
-  if ((dead_s && (dead_t || in_range<T>(moment[3]))) || (dead_t && in_range<T>(moment[2]))) return column;
+  if ((dead_s && (dead_t || in_range<T>(fast_square_t))) || (dead_t && in_range<T>(fast_square_s))) return column;
   std::vector<double> x(n), y(n);
   const int power_s = column_in_range<T>(s, j, x), power_t = column_in_range<T>(t, j, y);
   double mean_s = 0, mean_t = 0, square_s = 0, square_t = 0, product = 0;
@@ -174,24 +174,37 @@ __attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t
           std::ldexp(rstd_t, -power_t), v};
 }
 
-// Means, 1/σ and v of column j from its moments, into column j of `moments`; row DV holds |e_j| for now.
+// Means, 1/σ and v of columns [first, first + columns) from their moments; row DV of `moments` holds |e_j| for now.
 template <class T>
-inline void finish_column(const Matrix& s, const Matrix& t, int64_t j, const double moment[5], Wide<T>* moments) {
+void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t columns, double* data, Wide<T>* moments) {
   using C = Wide<T>;
   const int64_t n = s.rows, d = s.columns;
-  // σ² = Σ(z − μ)² / (n − 1),  v = 1/n Σ(s − μ_s)(t − μ_t) / (σ_s σ_t)
-  const double rstd_s = std::sqrt((n - 1) / moment[2]), rstd_t = std::sqrt((n - 1) / moment[3]);
-  Column column{moment[0], rstd_s, moment[1], rstd_t, moment[4] * rstd_s * rstd_t / n};
-  if (!in_range<T>(moment[2]) || !in_range<T>(moment[3])) column = careful_column<T>(s, t, j, moment, column);
-  C* const out = moments + j;
-  out[MEAN_S * d] = C(column.mean_s);
-  out[MEAN_LOW_S * d] = C(column.mean_s - double(C(column.mean_s)));
-  out[RSTD_S * d] = C(column.rstd_s);
-  out[MEAN_T * d] = C(column.mean_t);
-  out[MEAN_LOW_T * d] = C(column.mean_t - double(C(column.mean_t)));
-  out[RSTD_T * d] = C(column.rstd_t);
-  out[V * d] = C(column.v);
-  out[DV * d] = C(1 - column.v);
+  const Moments<double> m(data, columns);
+  auto write = [&](int64_t j, const Column& column) {
+    C* const out = moments + first + j;
+    out[MEAN_S * d] = C(column.mean_s);
+    out[MEAN_LOW_S * d] = C(column.mean_s - double(C(column.mean_s)));
+    out[RSTD_S * d] = C(column.rstd_s);
+    out[MEAN_T * d] = C(column.mean_t);
+    out[MEAN_LOW_T * d] = C(column.mean_t - double(C(column.mean_t)));
+    out[RSTD_T * d] = C(column.rstd_t);
+    out[V * d] = C(column.v);
+    out[DV * d] = C(1 - column.v);
+  };
+  auto column = [&](int64_t j) -> Column {
+    // σ² = Σ(z − μ)² / (n − 1),  v = 1/n Σ(s − μ_s)(t − μ_t) / (σ_s σ_t)
+    const double rstd_s = std::sqrt((n - 1) / m.square_s[j]), rstd_t = std::sqrt((n - 1) / m.square_t[j]);
+    return {m.mean_s[j], rstd_s, m.mean_t[j], rstd_t, m.product[j] * rstd_s * rstd_t / n};
+  };
+  bool all_in_range = true;
+  for (int64_t j = 0; j < columns; ++j) {
+    write(j, column(j));
+    all_in_range &= in_range<T>(m.square_s[j]) & in_range<T>(m.square_t[j]);
+  }
+  if (all_in_range) return;
+  for (int64_t j = 0; j < columns; ++j)
+    if (!in_range<T>(m.square_s[j]) || !in_range<T>(m.square_t[j]))
+      write(j, careful_column<T>(s, t, first + j, m.square_s[j], m.square_t[j], column(j)));
 }
 
 // Turn |e_j| (row DV) into ∂L/∂v_j; returns L.
@@ -240,16 +253,15 @@ double correlation_forward(const Matrix& s, const Matrix& t, double alpha, void*
   });
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t first = b * COLUMN_BLOCK, columns = columns_of(b);
-    for (int64_t j = 0; j < columns; ++j) {
-      double moment[5] = {};
-      for (int64_t c = 0; c < chunks; ++c) {
-        const double* from = &partial[5 * (c * d + first) + j];
-        merge<double, double>(c * chunk, std::min(n, (c + 1) * chunk) - c * chunk, moment[0], moment[1], moment[2],
-                              moment[3], moment[4], from[0], from[columns], from[2 * columns], from[3 * columns],
-                              from[4 * columns]);
-      }
-      finish_column<T>(s, t, first + j, moment, result);
+    const Moments<double> all(&partial[5 * first], columns);
+    for (int64_t c = 1; c < chunks; ++c) {
+      const Moments<double> add(&partial[5 * (c * d + first)], columns);
+      const double have = c * chunk, rows = std::min(n, (c + 1) * chunk) - c * chunk;
+      for (int64_t j = 0; j < columns; ++j)
+        merge(have, rows, all.mean_s[j], all.mean_t[j], all.square_s[j], all.square_t[j], all.product[j], add.mean_s[j],
+              add.mean_t[j], add.square_s[j], add.square_t[j], add.product[j]);
     }
+    finish_columns<T>(s, t, first, columns, &partial[5 * first], result);
   }
   return finish_loss(result, d, alpha);
 }

@@ -1,0 +1,70 @@
+// The register tile that both products of the Gram term run on, and what lies around it.
+#pragma once
+
+#include <memory>
+#include <new>
+
+#include "cpu/simd.h"
+
+namespace itrd::ITRD_ISA {
+
+constexpr int64_t PANEL = 32;        // rows of a panel: one packed block [feature][row of the panel]
+constexpr int64_t FEATURE_STEP = 8;  // packed features are padded to a multiple of this
+
+template <class C>
+using Buffer = std::unique_ptr<C[], void (*)(C*)>;
+
+// Uninitialised memory that starts on a cache line.
+template <class C>
+Buffer<C> allocate(int64_t count) {
+  constexpr std::align_val_t LINE{64};
+  return {static_cast<C*>(::operator new[](std::max<int64_t>(count, 1) * sizeof(C), LINE)),
+          [](C* data) { ::operator delete[](data, LINE); }};
+}
+
+// out[r][0…31] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][0…31] for TILE_ROWS rows r: the sums stay
+// in registers all along.
+template <class C, int64_t ROW_STEP, int64_t K_STEP>
+inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end, C* __restrict out, int64_t panels = 1,
+                     int64_t a_step = 0) {
+  constexpr int64_t L = LANES<C>;
+  for (int64_t c = 0; c < PANEL; c += TILE_VECTORS * L) {
+    Vector<C> sum[TILE_ROWS][TILE_VECTORS];
+#pragma GCC unroll 16
+    for (int r = 0; r < TILE_ROWS; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = load<C, C>(out + r * PANEL + c + v * L);
+    const C *x = a, *y = b + c;
+    for (int64_t p = 0; p < panels; ++p, x += a_step)
+      for (int64_t k = 0; k < k_end; ++k, y += PANEL) {
+        Vector<C> column[TILE_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < TILE_VECTORS; ++v) column[v] = load<C, C>(y + v * L);
+#pragma GCC unroll 16
+        for (int r = 0; r < TILE_ROWS; ++r) {
+          const Vector<C> row = broadcast(x[r * ROW_STEP + k * K_STEP]);
+#pragma GCC unroll 4
+          for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] += row * column[v];
+        }
+      }
+#pragma GCC unroll 16
+    for (int r = 0; r < TILE_ROWS; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < TILE_VECTORS; ++v) store<C, C>(out + r * PANEL + c + v * L, sum[r][v]);
+  }
+}
+
+// to[c][r] = from[r][c], both PANEL × PANEL.
+template <class C>
+inline void transpose_tile(const C* from, C* to) {
+  constexpr int64_t L = LANES<C>;
+  for (int64_t r = 0; r < PANEL; r += L)
+    for (int64_t c = 0; c < PANEL; c += L) {
+      Vector<C> x[L];
+      for (int64_t i = 0; i < L; ++i) x[i] = load<C, C>(from + (r + i) * PANEL + c);
+      transpose<C>(x);
+      for (int64_t i = 0; i < L; ++i) store<C, C>(to + (c + i) * PANEL + r, x[i]);
+    }
+}
+
+}  // namespace itrd::ITRD_ISA
