@@ -1,0 +1,184 @@
+"""The demo: a teacher of handwritten digits, and a small student with few labels under four losses."""
+
+import json
+import platform
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import itrd_kernels
+from itrd_distill.data import ImageData, create_data
+from itrd_distill.report import Experiment, MethodSummary, Model, summarise, write_page
+from itrd_distill.report.styles import styles
+from itrd_distill.training.files import write_atomically
+from itrd_distill.training.run import RunResult, train
+from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
+
+TEACHER, STUDENT = "convnet_32_64", "convnet_8_16"
+STUDENT_IMAGES = 200
+# The paper's weights, its α for two models of one family, and the benchmark's weights for KD.
+METHODS = {
+    "none": LossSettings("none"),
+    "kd": LossSettings("kd", 0.1, {"weight": 0.9, "temperature": 4.0}),
+    "itrd_corr": LossSettings("itrd", 1.0, {"beta_corr": 2.0, "beta_mi": 0.0, "alpha": 1.01}),
+    "itrd": LossSettings("itrd", 1.0, {"beta_corr": 2.0, "beta_mi": 1.0, "alpha": 1.01}),
+}
+_BASE = Recipe(
+    data=DataSettings("digits", batch_size=50),
+    optimizer=OptimizerSettings(learning_rate=0.1),
+    # On the processor, where models of this size are quickest.
+    trainer=TrainerSettings(accelerator="cpu", checkpoint_every=20),
+)
+
+
+def demo(seeds: int = 8, epochs: int = 100, out: Path = Path("runs/demo"), console: Console | None = None) -> Path:
+    """Distil a student on scikit-learn's digits under every loss; print a table, write report.html and results.json.
+
+    Args:
+        seeds: runs of each loss, ≥ 1.
+        epochs: passes of the student over its images, ≥ 1.
+        out: folder for what is written.
+        console: where to print.
+
+    Returns:
+        The path of the report.
+    """
+    for name, value in (("seeds", seeds), ("epochs", epochs)):
+        if value < 1:
+            raise ValueError(f"{name} must be ≥ 1, got {value}")
+    out, console = Path(out), console or Console()
+    full, few = create_data("digits"), create_data("digits", train_images=STUDENT_IMAGES)
+    base = replace(_BASE, trainer=replace(_BASE.trainer, epochs=epochs))
+    # The teacher has six times the images, and needs fewer epochs of them.
+    of_teacher = replace(base, trainer=replace(base.trainer, epochs=max(1, 3 * epochs // 10)), student=TEACHER)
+
+    total = of_teacher.trainer.epochs + len(METHODS) * seeds * epochs
+    with _progress(console) as progress:
+        task = progress.add_task("teacher", total=total)
+        advance = lambda row: progress.advance(task)  # noqa: E731
+        teacher, taught = train(of_teacher, out / "teacher", data=full, report=advance)
+        runs = []
+        for method, loss in METHODS.items():
+            for seed in range(seeds):
+                progress.update(task, description=f"{method}, seed {seed}")
+                recipe = replace(base, student=STUDENT, loss=loss, method=method, seed=seed)
+                directory = out / method / f"seed{seed}"
+                runs.append(train(recipe, directory, data=few, teacher=teacher, report=advance)[1])
+                if not console.is_terminal:
+                    console.print(f"{method:9} seed {seed}: {100 * runs[-1].test_accuracy:.2f} % test accuracy")
+        progress.update(task, description="done")
+
+    _write_results(out / "results.json", taught, runs)
+    report = out / "report.html"
+    write_page(_experiment(base, of_teacher, full, few, taught, runs), report)
+    console.print(_table(taught, summarise(runs)))
+    console.print(f"Learning curves and loss terms: {report}", soft_wrap=True)
+    return report
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<18}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _write_results(path: Path, taught: RunResult, runs: list[RunResult]) -> None:
+    results = {
+        "dataset": "digits",
+        "teacher": {"model": TEACHER, "test_accuracy": taught.test_accuracy},
+        "student": {"model": STUDENT, "parameters": runs[0].parameters},
+        "runs": [
+            {
+                "method": run.method,
+                "seed": run.seed,
+                "test_accuracy": run.test_accuracy,
+                "images_per_second": run.images_per_second,
+                "curve": [{key: row[key] for key in ("epoch", "test_accuracy", "loss")} for row in run.history],
+            }
+            for run in runs
+        ],
+        "versions": _versions(),
+    }
+    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1)))
+
+
+def _versions() -> dict[str, str]:
+    packages = ("lightning", "torchmetrics", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "itrd_kernels": itrd_kernels.__version__,
+        "torch": str(torch.__version__),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _experiment(
+    base: Recipe,
+    of_teacher: Recipe,
+    full: ImageData,
+    few: ImageData,
+    taught: RunResult,
+    runs: list[RunResult],
+) -> Experiment:
+    optimizer = base.optimizer
+    kd, itrd = METHODS["kd"].options, METHODS["itrd"].options
+    return Experiment(
+        title="Distilling handwritten digits",
+        dataset=(
+            f"scikit-learn's digits, 8×8 pixels: the teacher learns from {len(full.train):,} images, "
+            f"the student from {len(few.train):,} of them"
+        ),
+        teacher=Model(TEACHER, taught.parameters, taught.test_accuracy),
+        student=Model(STUDENT, runs[0].parameters),
+        runs=runs,
+        test_images=len(few.test),
+        notes=[
+            "Every seed gives all four methods the same initial student and the same order of images; teacher, images "
+            "and settings are shared. Speed counts training alone, with the teacher's forward pass where there is one; "
+            "with models this small it is mostly the training loop's own cost.",
+        ],
+        settings={
+            "Student": f"{base.trainer.epochs} epochs in batches of {base.data.batch_size}",
+            "Teacher": f"{of_teacher.trainer.epochs} epochs, one seed, the same optimizer",
+            "Optimizer": f"SGD, learning rate {optimizer.learning_rate} falling to 0 on a cosine, momentum "
+            f"{optimizer.momentum}, weight decay {optimizer.weight_decay}",
+            "KD": f"temperature {kd['temperature']:g}, w = {kd['weight']:g}",
+            "ITRD": f"β_corr = {itrd['beta_corr']:g}, β_mi = {itrd['beta_mi']:g} (0 for correlation alone), "
+            f"α = {itrd['alpha']:g}; FusedITRDLoss, backend auto",
+            "Random state": "seeds 0 to " + str(max(run.seed for run in runs)),
+        },
+        versions=_versions(),
+    )
+
+
+def _table(taught: RunResult, summaries: list[MethodSummary]) -> Table:
+    table = Table(title="Student on scikit-learn's digits, after the last epoch")
+    table.add_column("method")
+    for heading in ("test accuracy, %", "training images/s", "parameters"):
+        table.add_column(heading, justify="right")
+    table.add_row("teacher", f"{100 * taught.test_accuracy:.2f}", "", f"{taught.parameters:,}", style="dim")
+    looks = styles([summary.method for summary in summaries])
+    best = max(summary.test_accuracy.mean for summary in summaries)
+    for s in summaries:
+        accuracy = f"{100 * s.test_accuracy.mean:.2f} ± {100 * s.test_accuracy.std:.2f}"
+        table.add_row(
+            looks[s.method].label,
+            accuracy,
+            f"{s.images_per_second.mean:,.0f}",
+            f"{s.parameters:,}",
+            style="bold" if s.test_accuracy.mean == best else None,
+        )
+    return table

@@ -1,0 +1,51 @@
+"""Information theoretic representation distillation, on the penultimate features, by the fused kernels."""
+
+from itrd_distill.data.images import Batch
+from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_kernels import FusedITRDLoss
+
+
+class ITRDLoss(DistillationLoss):
+    """β_corr · L_corr + β_mi · L_mi (Eq. 10); holds the criterion with its linear embedding, which is trained.
+
+    Args:
+        context: gives the widths of student and teacher.
+        beta_corr, beta_mi: weights ≥ 0; a term of weight 0 is left out.
+        alpha: 1.01 within a family of architectures, 1.5 across (the paper).
+        backend: of `itrd_kernels`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        beta_corr: float = 2.0,
+        beta_mi: float = 1.0,
+        alpha: float = 1.5,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.criterion = FusedITRDLoss(
+            context.student.features.penultimate.shape[1],
+            context.teacher.features.penultimate.shape[1],
+            beta_corr,
+            beta_mi,
+            alpha,
+            backend=backend,
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
+        criterion = self.criterion
+        z_s, z_t = student.features.penultimate, teacher.features.penultimate
+        if criterion.beta_corr and criterion.beta_mi:
+            correlation, mutual_information = criterion.terms(z_s, z_t)
+            total = criterion.beta_corr * correlation + criterion.beta_mi * mutual_information
+            return Terms(
+                total, {"correlation": correlation.detach(), "mutual_information": mutual_information.detach()}
+            )
+        # The criterion leaves a term of weight 0 uncomputed, which `terms` would not.
+        total = criterion(z_s, z_t)
+        if criterion.beta_corr:
+            return Terms(total, {"correlation": total.detach() / criterion.beta_corr})
+        if criterion.beta_mi:
+            return Terms(total, {"mutual_information": total.detach() / criterion.beta_mi})
+        return Terms(total, {})

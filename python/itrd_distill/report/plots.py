@@ -1,0 +1,150 @@
+"""Plots as SVG text to stand inside a page: ink takes the page's colour, methods take the page's variables."""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from itrd_distill.report.styles import Style
+from itrd_distill.training.run import RunResult
+
+# A colour that occurs nowhere else stands for the page's text colour.
+_INK = "#010203"
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "grid.color": _INK,
+    "grid.alpha": 0.14,
+    "axes.grid": True,
+    "lines.linewidth": 1.6,
+    "axes.xmargin": 0.02,
+    "axes.unicode_minus": True,
+}
+# Title and axis label of each logged term, in the order in which the panels stand; other terms follow by name.
+_TERMS = {
+    "cross_entropy": ("Cross-entropy", "cross-entropy (nats)"),
+    "kd": ("KD term", "T² · KL divergence (nats)"),
+    "correlation": ("Correlation loss of ITRD", "correlation loss (bits)"),
+    "mutual_information": ("Mutual-information loss of ITRD", "mutual-information loss"),
+}
+_NOT_TERMS = ("epoch", "loss", "test_accuracy", "images_per_second")
+
+
+class Plot(NamedTuple):
+    title: str
+    caption: str
+    svg: str
+
+
+def accuracy_curves(runs: Sequence[RunResult], styles: dict[str, Style]) -> Plot:
+    figure, axes = _panel("epoch", "test accuracy (%)")
+    early = []
+    for method, style in styles.items():
+        epochs, values = _table(runs, method, "test_accuracy")
+        _band(axes, epochs, 100 * values, style)
+        early.append(100 * values.mean(axis=0)[len(epochs) // 8])
+    # The first eighth of the epochs, which climbs from chance, would flatten all that is of interest.
+    top = max(100 * row["test_accuracy"] for run in runs for row in run.history)
+    bottom = max(0.0, min(early) - 2)
+    axes.set_ylim(bottom, top + 0.05 * (top - bottom) + 0.2)
+    caption = "Mean over the seeds; the band is ± one standard deviation."
+    if bottom > 100 * min(row["test_accuracy"] for run in runs for row in run.history):
+        caption += " The first epochs start below the axis."
+    return Plot("Accuracy while training", caption, _svg(figure, "accuracy", styles))
+
+
+def accuracy_against_speed(
+    runs: Sequence[RunResult], styles: dict[str, Style], teacher_accuracy: float | None = None
+) -> Plot:
+    figure, axes = _panel("training images per second", "test accuracy (%)")
+    for method, style in styles.items():
+        own = [run for run in runs if run.method == method]
+        accuracy = np.array([100 * run.test_accuracy for run in own])
+        speed = np.array([run.images_per_second for run in own])
+        look = {"color": style.light, "marker": style.marker, "linestyle": "none"}
+        axes.plot(speed, accuracy, markersize=4, alpha=0.4, markeredgewidth=0, **look)
+        spread = {"xerr": speed.std(ddof=1), "yerr": accuracy.std(ddof=1)} if len(own) > 1 else {}
+        axes.errorbar(speed.mean(), accuracy.mean(), markersize=8, elinewidth=1.4, **spread, **look)
+    if teacher_accuracy is not None:
+        axes.axhline(100 * teacher_accuracy, color=_INK, linewidth=1, linestyle=(0, (2, 2)))
+        axes.annotate(
+            "teacher", (1, 100 * teacher_accuracy), xycoords=("axes fraction", "data"), va="bottom", ha="right",
+            xytext=(0, 2), textcoords="offset points", color=_INK,
+        )  # fmt: skip
+    axes.set_xlim(0, 1.06 * max(run.images_per_second for run in runs))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    caption = (
+        "Large: mean and standard deviation after the last epoch. Small: every seed. Up and to the right is better."
+    )
+    return Plot("Accuracy against training speed", caption, _svg(figure, "speed", styles))
+
+
+def loss_terms(runs: Sequence[RunResult], styles: dict[str, Style]) -> list[Plot]:
+    """A panel for each term that some method logged."""
+    logged = dict.fromkeys(name for run in runs for name in run.history[0] if name not in _NOT_TERMS)
+    plots = []
+    for term in sorted(logged, key=lambda name: [*_TERMS, name].index(name)):
+        title, label = _TERMS.get(term, (term, term))
+        methods = [m for m in styles if any(term in run.history[0] for run in runs if run.method == m)]
+        figure, axes = _panel("epoch", label)
+        for method in methods:
+            _band(axes, *_table(runs, method, term), styles[method])
+        plots.append(
+            Plot(title, "Mean over each epoch's training batches, without its weight.", _svg(figure, term, styles))
+        )
+    return plots
+
+
+def _panel(x_label: str, y_label: str):
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(4.1, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+    return figure, axes
+
+
+def _table(runs: Sequence[RunResult], method: str, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs counted from 1 (E), and the column's values (seeds, E)."""
+    histories = [run.history for run in runs if run.method == method]
+    values = np.array([[row[column] for row in history] for history in histories], dtype=float)
+    return np.array([row["epoch"] + 1 for row in histories[0]]), values
+
+
+def _band(axes, epochs: np.ndarray, values: np.ndarray, style: Style) -> None:
+    mean = values.mean(axis=0)
+    dashes = (0, style.dash) if style.dash else "-"
+    marker = style.marker if len(epochs) < 3 else None
+    axes.plot(epochs, mean, color=style.light, linestyle=dashes, marker=marker)
+    if len(values) > 1:
+        std = values.std(axis=0, ddof=1)
+        axes.fill_between(epochs, mean - std, mean + std, color=style.light, alpha=0.15, linewidth=0)
+
+
+def _svg(figure: Figure, name: str, styles: dict[str, Style]) -> str:
+    buffer = io.StringIO()
+    # A salt of its own keeps the identifiers of several drawings on one page apart, and the same from run to run.
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    for style in styles.values():
+        text = text.replace(style.light, f"var({style.variable})")
+    text = re.sub(r'(<svg [^>]*?)width="[^"]*pt"', r"\1", text, count=1)
+    text = re.sub(r'(<svg [^>]*?)height="[^"]*pt"', r"\1", text, count=1)
+    return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

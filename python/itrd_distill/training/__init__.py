@@ -1,0 +1,1 @@
+"""Training of a student from a frozen teacher, on Lightning."""

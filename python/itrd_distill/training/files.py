@@ -1,0 +1,60 @@
+"""Files of a run: written whole or not at all, read without executing anything."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from itrd_distill.models import create_model
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """`write` a file beside `path` and move it there once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def save_model(path: Path, model: nn.Module, name: str, num_classes: int, test_accuracy: float) -> None:
+    """Weights in the CRD benchmark's form, {"model": state_dict, …}, with what is needed to use them again."""
+    content = {
+        "model": {key: value.cpu() for key, value in model.state_dict().items()},
+        "name": name,
+        "num_classes": num_classes,
+        "test_accuracy": test_accuracy,
+    }
+    write_atomically(path, lambda partial: torch.save(content, partial))
+
+
+def load_model(path: str | Path, name: str, num_classes: int) -> nn.Module:
+    """The model `name` with the weights of `path`: {"model": state_dict, …} or a bare state_dict.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or one of another model; the message says which.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; train one with `itrd-distill train`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+    state = content.get("model", content) if isinstance(content, dict) else content
+    model = create_model(name, num_classes)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        trained = content.get("name") if isinstance(content, dict) else None
+        of = f", it holds {trained}" if isinstance(trained, str) else ""
+        raise ValueError(f"{path} does not fit {name} with {num_classes} classes{of}: {error}") from error
+    return model

@@ -1,0 +1,85 @@
+"""The LightningModule: a student, a frozen teacher and a distillation loss."""
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from itrd_distill.data.images import Batch
+from itrd_distill.losses import DistillationLoss, Outputs
+from itrd_distill.training.settings import OptimizerSettings
+
+
+class Distiller(L.LightningModule):
+    """Minimises w · cross-entropy + the distillation loss; without teacher and loss it is plain training.
+
+    Args:
+        student: trained.
+        teacher: frozen, in evaluation mode throughout; not part of the checkpoints.
+        loss: its parameters (the embedding of ITRD) are trained with the student's.
+        num_classes: number of logits.
+        optimizer: settings of SGD and of the learning rate's course.
+        cross_entropy_weight: w.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        loss: DistillationLoss | None,
+        num_classes: int,
+        optimizer: OptimizerSettings,
+        cross_entropy_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if (teacher is None) != (loss is None):
+            raise ValueError("a distillation loss needs a teacher, and a teacher is of no use without one")
+        self.student, self.loss = student, loss
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.optimizer_settings, self.cross_entropy_weight = optimizer, cross_entropy_weight
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def training_step(self, batch: Batch, batch_index: int) -> dict:
+        if self.loss is None:
+            cross_entropy = F.cross_entropy(self.student(batch.images), batch.labels)
+            total, parts = self.cross_entropy_weight * cross_entropy, {}
+        else:
+            student = Outputs(*self.student(batch.images, return_features=True))
+            with torch.no_grad():
+                teacher = Outputs(*self.teacher(batch.images, return_features=True))
+            cross_entropy = F.cross_entropy(student.logits, batch.labels)
+            distillation, parts = self.loss(student, teacher, batch)
+            total = self.cross_entropy_weight * cross_entropy + distillation
+        # The callback History averages the terms over the epoch and logs them.
+        return {"loss": total, "terms": {"loss": total.detach(), "cross_entropy": cross_entropy.detach(), **parts}}
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self.accuracy(self.student(batch.images), batch.labels)
+        self.log("test_accuracy", self.accuracy, on_step=False, on_epoch=True, prog_bar=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.student(images)
+
+    def configure_optimizers(self):
+        settings = self.optimizer_settings
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(
+            trained, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        return {"optimizer": optimizer, "lr_scheduler": settings.schedule(optimizer, self.trainer.max_epochs)}
+
+    def train(self, mode: bool = True) -> "Distiller":
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("teacher.")}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        # Loading stays strict: the frozen teacher stands in for the weights that were not saved.
+        own = self.state_dict()
+        checkpoint["state_dict"] |= {name: own[name] for name in own if name.startswith("teacher.")}

@@ -1,0 +1,175 @@
+"""One run: a student trained under one loss with one seed, its files, and what came out."""
+
+import json
+import logging
+import shutil
+import statistics
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+
+from itrd_distill.data import ImageData, create_data, loader
+from itrd_distill.losses import Context, Outputs, create_loss
+from itrd_distill.models import create_model
+from itrd_distill.training.callbacks import EpochSeed, History, Row
+from itrd_distill.training.files import load_model, save_model, write_atomically
+from itrd_distill.training.module import Distiller
+from itrd_distill.training.settings import Recipe
+
+# Lightning's remarks on what is meant here (loaders without workers, a frozen teacher) and on its own dependencies.
+_EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*in eval mode at the start of training.*",
+    ".*treespec.*",
+    "Checkpoint directory .* exists and is not empty.*",
+)
+
+
+@dataclass
+class RunResult:
+    """method, seed; accuracy after the last epoch; training images a second; the student's size; one row an epoch."""
+
+    method: str
+    seed: int
+    test_accuracy: float
+    images_per_second: float
+    parameters: int
+    history: list[Row]
+
+    @classmethod
+    def read(cls, directory: Path) -> "RunResult":
+        return cls(**json.loads((directory / "run.json").read_text()))
+
+
+def train(
+    recipe: Recipe,
+    directory: Path,
+    *,
+    data: ImageData | None = None,
+    teacher: nn.Module | None = None,
+    report: Callable[[Row], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> tuple[nn.Module, RunResult]:
+    """Do what the recipe says; leave checkpoints/last.ckpt, logs, weights.pt and run.json in `directory`.
+
+    Args:
+        recipe: the run.
+        directory: of this run alone.
+        data, teacher: given where several runs share them, else made as the recipe says.
+        report: called with every epoch's row.
+        callbacks: further ones of Lightning, such as a progress bar.
+        checkpoint: go on from this one.
+
+    Returns:
+        The trained student and the result.
+    """
+    quieten_lightning()
+    data = data or create_data(recipe.data.name, **recipe.data.options)
+    if teacher is None and recipe.teacher.model is not None:
+        teacher = _load_teacher(recipe, data)
+    # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
+    L.seed_everything(recipe.seed, verbose=False)
+    student = create_model(recipe.student, data.num_classes)
+    module = _module(recipe, student, teacher, data)
+    if checkpoint is None:
+        for leftover in ("checkpoints", "csv", "tensorboard"):
+            shutil.rmtree(directory / leftover, ignore_errors=True)
+    history = History(report)
+    trainer = _trainer(recipe, directory, [EpochSeed(recipe.seed), history, *callbacks])
+    placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
+    trainer.fit(
+        module,
+        loader(data.train, recipe.data.batch_size, train=True, workers=recipe.data.workers, **placed),
+        loader(data.test, recipe.data.test_batch_size, train=False, workers=recipe.data.workers, **placed),
+        ckpt_path=checkpoint,
+        weights_only=True,
+    )
+    result = _summarise(recipe, student, history.rows)
+    if trainer.is_global_zero:
+        save_model(directory / "weights.pt", student, recipe.student, data.num_classes, result.test_accuracy)
+        text = json.dumps(asdict(result), indent=1)
+        write_atomically(directory / "run.json", lambda path: path.write_text(text))
+    return student, result
+
+
+def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
+    """Outputs of both models for two training images, from which a loss learns the shapes."""
+    images = data.train.__getitems__([(0, 0), (0, 1)]).images
+    outputs = []
+    for model in (student, teacher):
+        training = model.training
+        with torch.no_grad():
+            outputs.append(Outputs(*model.eval()(images, return_features=True)))
+        model.train(training)
+    return Context(*outputs, data.train.labels)
+
+
+def quieten_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+
+
+def _load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
+    if recipe.teacher.checkpoint is None:
+        raise ValueError(
+            f"teacher.model is {recipe.teacher.model} but teacher.checkpoint is not given: train the teacher first "
+            f"(`itrd-distill train --student {recipe.teacher.model}`) and name its weights.pt"
+        )
+    return load_model(recipe.teacher.checkpoint, recipe.teacher.model, data.num_classes)
+
+
+def _module(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
+    loss = recipe.loss
+    if loss.name == "none":
+        return Distiller(student, None, None, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
+    if teacher is None:
+        raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
+    criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+    return Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
+
+
+def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Trainer:
+    settings = recipe.trainer
+    checkpoints = ModelCheckpoint(
+        directory / "checkpoints",
+        filename="last",
+        every_n_epochs=min(settings.checkpoint_every, settings.epochs),
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    return L.Trainer(
+        default_root_dir=directory,
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,
+        max_epochs=settings.epochs,
+        logger=[CSVLogger(directory, name="csv"), TensorBoardLogger(directory, name="tensorboard", version="")],
+        callbacks=[*callbacks, checkpoints],
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _summarise(recipe: Recipe, student: nn.Module, rows: list[Row]) -> RunResult:
+    # The first epoch pays for warming up.
+    speeds = [row["images_per_second"] for row in rows[1:] or rows]
+    return RunResult(
+        method=recipe.method or recipe.loss.name,
+        seed=recipe.seed,
+        test_accuracy=rows[-1]["test_accuracy"],
+        images_per_second=statistics.median(speeds),
+        parameters=sum(p.numel() for p in student.parameters()),
+        history=rows,
+    )
