@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 import torch
+
 from itrd_distill.cli import main
 from itrd_distill.data import create_data
 from itrd_distill.demo import METHODS, STUDENT, STUDENT_IMAGES, TEACHER

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+
 from itrd_distill.cli import main
 
 

@@ -1,6 +1,7 @@
 """The page's figures, from runs whose answer is known."""
 
 import pytest
+
 from itrd_distill.report import summarise
 from itrd_distill.report.page import Experiment, Model, headline, write_page
 from itrd_distill.report.styles import styles

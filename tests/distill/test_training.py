@@ -6,13 +6,13 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+
 from itrd_distill.data import create_data
 from itrd_distill.losses import Outputs, create_loss
 from itrd_distill.models import create_model
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.run import RunResult, probe, train
 from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
-
 from itrd_kernels.backends import reference
 
 RECIPE = Recipe(

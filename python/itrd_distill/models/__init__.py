@@ -4,15 +4,46 @@ from collections.abc import Callable
 
 from torch import nn
 
+from itrd_distill.models import external
 from itrd_distill.models.convnet import ConvNet
 from itrd_distill.models.features import Features
+from itrd_distill.models.mobilenet import MobileNetV2
+from itrd_distill.models.resnet import ResNet
+from itrd_distill.models.resnet50 import ResNet50
+from itrd_distill.models.shufflenet import ShuffleV1, ShuffleV2
+from itrd_distill.models.vgg import VGG
+from itrd_distill.models.wide_resnet import WideResNet
 
 __all__ = ["Features", "create_model", "model_names"]
 
+_NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
+_VGG8 = ((64,), (128,), (256,), (512,), (512,))
+_VGG13 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
+
 # name → builder(num_classes)
 _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
-    "convnet_8_16": lambda num_classes: ConvNet((8, 16), num_classes),
-    "convnet_32_64": lambda num_classes: ConvNet((32, 64), num_classes),
+    # Grey 8×8 digits.
+    "convnet_8_16": lambda classes: ConvNet((8, 16), classes),
+    "convnet_32_64": lambda classes: ConvNet((32, 64), classes),
+    # 32×32 colour images, as in the CRD benchmark.
+    **{
+        f"resnet{depth}": lambda classes, depth=depth: ResNet(depth, _NARROW, classes)
+        for depth in (8, 14, 20, 32, 56, 110)
+    },
+    "resnet8x4": lambda classes: ResNet(8, _WIDE, classes),
+    "resnet32x4": lambda classes: ResNet(32, _WIDE, classes),
+    "wrn_16_2": lambda classes: WideResNet(16, 2, classes),
+    "wrn_40_1": lambda classes: WideResNet(40, 1, classes),
+    "wrn_40_2": lambda classes: WideResNet(40, 2, classes),
+    "vgg8": lambda classes: VGG(_VGG8, classes),
+    "vgg13": lambda classes: VGG(_VGG13, classes),
+    "MobileNetV2": lambda classes: MobileNetV2(0.5, classes),
+    "ShuffleV1": ShuffleV1,
+    "ShuffleV2": ShuffleV2,
+    "ResNet50": ResNet50,
+    # 224×224 colour images.
+    "imagenet_resnet18": external.imagenet_resnet18,
+    "imagenet_resnet34": external.imagenet_resnet34,
 }
 
 
@@ -21,11 +52,13 @@ def model_names() -> list[str]:
 
 
 def create_model(name: str, num_classes: int = 100) -> nn.Module:
-    """A freshly initialised model.
+    """A freshly initialised model; `timm/NAME` takes any of timm's.
 
     Raises:
         ValueError: no model has this name; the message lists those there are.
     """
+    if name.startswith("timm/"):
+        return external.TimmModel(name.removeprefix("timm/"), num_classes)
     if name not in _BUILDERS:
-        raise ValueError(f"model must be one of {', '.join(model_names())}; got {name!r}")
+        raise ValueError(f"model must be one of {', '.join(model_names())} or timm/NAME; got {name!r}")
     return _BUILDERS[name](num_classes)

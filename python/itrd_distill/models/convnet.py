@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from itrd_distill.models.features import Features
+from itrd_distill.models.features import Features, classify
 
 
 class ConvNet(nn.Module):
@@ -30,6 +30,4 @@ class ConvNet(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x if i == 0 else self.halve(x))
             stages.append(x)
-        penultimate = x.mean(dim=(2, 3))
-        logits = self.fc(penultimate)
-        return (logits, Features(tuple(stages), penultimate)) if return_features else logits
+        return classify(x, self.fc, stages, return_features)
