@@ -21,7 +21,7 @@ struct Moments {
 
 constexpr int64_t GROUP = 8;           // rows whose moments are formed in registers
 constexpr int64_t SECTION = 256;       // rows merged in the features' precision; sections merge in double
-constexpr int64_t COLUMN_BLOCK = 512;  // columns of one task
+constexpr int64_t COLUMN_BLOCK = 512;  // columns of one task; of one chunk alone fewer, so that there are several tasks
 constexpr int64_t MAX_CHUNKS = 64;     // row chunks of one task each, merged at the end in a fixed order
 
 // Merge the moments of `add` rows into those of `have` rows (Chan): both of one column vector.
@@ -236,23 +236,24 @@ double correlation_forward(const Matrix& s, const Matrix& t, double alpha, void*
   const int64_t n = s.rows, d = s.columns;
   int64_t chunk = (n + MAX_CHUNKS - 1) / MAX_CHUNKS;
   chunk = (chunk + SECTION - 1) / SECTION * SECTION;
-  const int64_t chunks = (n + chunk - 1) / chunk, blocks = (d + COLUMN_BLOCK - 1) / COLUMN_BLOCK;
+  const int64_t chunks = (n + chunk - 1) / chunk, width = chunks > 1 ? COLUMN_BLOCK : COLUMN_BLOCK / 4;
+  const int64_t blocks = (d + width - 1) / width;
   // partial[chunk][block]: five moments of each of the block's columns
   std::vector<double> partial(chunks * 5 * d);
   C* const result = static_cast<C*>(moments);
   const int64_t tasks = chunks * blocks;
   const int threads = n * d < 32768 ? 1 : int(std::min<int64_t>(max_threads(), tasks));
-  auto columns_of = [&](int64_t block) { return std::min(COLUMN_BLOCK, d - block * COLUMN_BLOCK); };
+  auto columns_of = [&](int64_t block) { return std::min(width, d - block * width); };
   parallel(threads, [&](int thread) {
     const Range range(tasks, thread, threads);
     for (int64_t task = range.begin; task < range.end; ++task) {
-      const int64_t c = task / blocks, b = task % blocks, first = b * COLUMN_BLOCK;
+      const int64_t c = task / blocks, b = task % blocks, first = b * width;
       chunk_moments<T>(s, t, c * chunk, std::min(n, (c + 1) * chunk), first, columns_of(b),
                        &partial[5 * (c * d + first)]);
     }
   });
   for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t first = b * COLUMN_BLOCK, columns = columns_of(b);
+    const int64_t first = b * width, columns = columns_of(b);
     const Moments<double> all(&partial[5 * first], columns);
     for (int64_t c = 1; c < chunks; ++c) {
       const Moments<double> add(&partial[5 * (c * d + first)], columns);

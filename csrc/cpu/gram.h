@@ -10,8 +10,9 @@
 namespace itrd::ITRD_ISA {
 
 constexpr int64_t MACRO = 1024;         // rows of a macro tile of W
-constexpr int64_t BLOCK = 4;            // panels of a block of pairs, whose features stay in the L2 cache
-constexpr int64_t FEATURE_CHUNK = 512;  // features of a block of pairs that are multiplied at a time
+constexpr int64_t PAIR_BLOCK = 8;       // panels on a side of a block of pairs, whose features stay in the L2 cache
+constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part of W stays in the L2 cache
+constexpr int64_t FEATURE_CHUNK = 128;  // features of a block of pairs that are multiplied at a time
 
 // Two groups of panels, rows × columns of a macro tile of W; equal on the diagonal.
 struct Macro {
@@ -28,10 +29,12 @@ struct Pair {
 inline std::vector<Pair> pairs_of(const Macro& macro) {
   std::vector<Pair> pairs;
   int64_t block = 0;
-  for (int64_t top = macro.row_begin; top < macro.row_end; top += BLOCK)
-    for (int64_t left = macro.diagonal() ? top : macro.column_begin; left < macro.column_end; left += BLOCK, ++block)
-      for (int64_t p = top; p < std::min(top + BLOCK, macro.row_end); ++p)
-        for (int64_t q = macro.diagonal() ? std::max(left, p) : left; q < std::min(left + BLOCK, macro.column_end); ++q)
+  for (int64_t top = macro.row_begin; top < macro.row_end; top += PAIR_BLOCK)
+    for (int64_t left = macro.diagonal() ? top : macro.column_begin; left < macro.column_end;
+         left += PAIR_BLOCK, ++block)
+      for (int64_t p = top; p < std::min(top + PAIR_BLOCK, macro.row_end); ++p)
+        for (int64_t q = macro.diagonal() ? std::max(left, p) : left; q < std::min(left + PAIR_BLOCK, macro.column_end);
+             ++q)
           pairs.push_back({p, q, block});
   return pairs;
 }
@@ -78,10 +81,11 @@ class Gram {
   const int64_t panels_, macros_, macro_panels_;
   const int threads_;
   Side s_, t_;
+  Buffer<C> tiles_;                                // of each thread: G_s and G_t of the pairs of one block
   double coefficient_s_ = 0, coefficient_st_ = 0;  // c_s, c_st: W = G_s (c_s − c_st G_t²), W' = −c_st G_s² G_t
 
   static int threads_for(const GramProblem& p) {
-    return 2.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 4e6 ? 1 : max_threads();
+    return 2.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 1.6e7 ? 1 : max_threads();
   }
 
  public:
@@ -92,7 +96,8 @@ class Gram {
         macro_panels_((panels_ + macros_ - 1) / macros_),
         threads_(threads_for(problem)),
         s_(problem.s, bool(problem.grad_s), macro_panels_ * PANEL, std::min<int64_t>(macros_, 2)),
-        t_(problem.t, bool(problem.grad_t), macro_panels_ * PANEL, std::min<int64_t>(macros_, 2)) {}
+        t_(problem.t, bool(problem.grad_t), macro_panels_ * PANEL, std::min<int64_t>(macros_, 2)),
+        tiles_(allocate<C>(threads_ * tiles_size())) {}
 
   double run() {
     parallel(threads_, [&](int thread) {
@@ -125,6 +130,8 @@ class Gram {
   }
 
  private:
+  int64_t tiles_size() const { return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels_ * panels_) * PANEL * PANEL; }
+
   // Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ.
   Sums sweep(bool gradient) {
     Sums total;
@@ -135,7 +142,7 @@ class Gram {
         std::vector<Sums> partial(pairs.size());
         parallel(threads_, [&](int thread) {
           const Range range(pairs.size(), thread, threads_);
-          form_weights(macro, pairs, range, gradient, partial);
+          form_weights(macro, pairs, range, gradient, partial, tiles_.get() + thread * tiles_size());
         });
         // In this order whatever the number of threads.
         for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
@@ -148,16 +155,14 @@ class Gram {
   }
 
   void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
-                    std::vector<Sums>& partial) const {
-    // G_s and G_t of the pairs of one block
-    Buffer<C> tiles = allocate<C>(2 * BLOCK * BLOCK * PANEL * PANEL);
+                    std::vector<Sums>& partial, C* tiles) const {
     for (int64_t begin = range.begin, end; begin < range.end; begin = end) {
       for (end = begin; end < range.end && pairs[end].block == pairs[begin].block;) ++end;
-      std::fill(tiles.get(), tiles.get() + 2 * (end - begin) * PANEL * PANEL, C(0));
-      products(s_.packed, pairs, begin, end, tiles.get());
-      products(t_.packed, pairs, begin, end, tiles.get() + PANEL * PANEL);
+      std::fill(tiles, tiles + 2 * (end - begin) * PANEL * PANEL, C(0));
+      products(s_.packed, pairs, begin, end, tiles);
+      products(t_.packed, pairs, begin, end, tiles + PANEL * PANEL);
       for (int64_t i = begin; i < end; ++i)
-        partial[i] = epilogue(macro, pairs[i], tiles.get() + 2 * (i - begin) * PANEL * PANEL, gradient);
+        partial[i] = epilogue(macro, pairs[i], tiles + 2 * (i - begin) * PANEL * PANEL, gradient);
     }
   }
 

@@ -35,7 +35,10 @@ inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end
 #pragma GCC unroll 4
       for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = load<C, C>(out + r * PANEL + c + v * L);
     const C *x = a, *y = b + c;
-    for (int64_t p = 0; p < panels; ++p, x += a_step)
+    for (int64_t p = 0; p < panels; ++p, x += a_step) {
+      // The next panel lies elsewhere, where no hardware prefetcher looks.
+      if (p + 1 < panels)
+        for (int64_t i = 0; i < TILE_ROWS * ROW_STEP; i += 64 / int64_t(sizeof(C))) __builtin_prefetch(x + a_step + i);
       for (int64_t k = 0; k < k_end; ++k, y += PANEL) {
         Vector<C> column[TILE_VECTORS];
 #pragma GCC unroll 4
@@ -47,6 +50,7 @@ inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end
           for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] += row * column[v];
         }
       }
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
