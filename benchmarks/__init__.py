@@ -1,0 +1,1 @@
+"""Benchmarks of the fused loss against its peers and against the limits of the machine: `make bench`."""
