@@ -31,9 +31,7 @@ ForwardResult forward(const Tensor& z_e, const Tensor& z_t, const std::optional<
 BackwardResult backward(const std::optional<Tensor>&, const std::optional<Tensor>&, const std::optional<Tensor>&,
                         const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_s, const Tensor&,
                         const Tensor&, const Tensor&, double, double, bool want_e, bool want_t, bool want_s) {
-  auto like = [](const Tensor& z, bool wanted) {
-    return empty_if(z, z.scalar_type(), z.size(0), z.size(1), wanted);
-  };
+  auto like = [](const Tensor& z, bool wanted) { return empty_if(z, z.scalar_type(), z.size(0), z.size(1), wanted); };
   return {like(z_e, want_e), like(z_t, want_t), like(z_s.has_value() ? *z_s : z_t, z_s.has_value() && want_s)};
 }
 

@@ -45,7 +45,7 @@ def test_overhead(d, benchmark, budget, fma_rate, null_operators, record):
         probes={"fma_rate": fma_rate},
     )
     record("overhead", n=n, d=d, fma_rate=medians.pop("fma_rate"), seconds=medians)
-    assert medians["null"] < 3 * medians["fused"]
+    assert medians["null"] < 1.5 * budget.slack * medians["fused"]
 
 
 @pytest.mark.quick
@@ -92,7 +92,7 @@ def test_forward_only(n, d, benchmark, budget, record):
 
     medians = interleave(benchmark, budget, forward, {"forward + backward": step(loss, z_s, z_t)})
     record("forward_only", n=n, d=d, seconds=medians)
-    assert medians["fused"] < 2 * medians["forward + backward"]
+    assert medians["fused"] < budget.slack * medians["forward + backward"]
 
 
 @contextmanager
@@ -114,4 +114,4 @@ def test_two_threads(n, d, benchmark, budget, record):
         one = {"one thread": lambda: threads(1)}
         medians = interleave(benchmark, budget, run, {"one thread": run}, surroundings=one)
     record("threads", n=n, d=d, seconds=medians)
-    assert medians["fused"] < 10 * medians["one thread"]
+    assert medians["fused"] < 1.5 * budget.slack * medians["one thread"]

@@ -15,16 +15,20 @@ Run = Callable[[], object]
 
 
 class Budget(NamedTuple):
-    """How long to measure: seconds for all rounds together, and bounds on their number; seconds of one timing."""
+    """How long to measure: seconds for all rounds together, and bounds on their number; seconds of one timing.
+
+    `slack` is the factor by which noise may spoil a ratio of such medians.
+    """
 
     seconds: float
     fewest_rounds: int
     most_rounds: int
     timing: float
+    slack: float
 
 
-FULL = Budget(seconds=6, fewest_rounds=5, most_rounds=40, timing=0.02)
-QUICK = Budget(seconds=0.2, fewest_rounds=3, most_rounds=5, timing=0.002)
+FULL = Budget(seconds=5, fewest_rounds=5, most_rounds=40, timing=0.02, slack=1)
+QUICK = Budget(seconds=0.2, fewest_rounds=3, most_rounds=5, timing=0.002, slack=20)
 
 
 def features(n: int, d: int) -> tuple[Tensor, Tensor]:
