@@ -11,6 +11,7 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).parent
+OPTIONS = ["-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden"]
 # The oldest torch whose stable ABI is used: one build serves that release and all later ones.
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000ULL"
 
@@ -57,7 +58,7 @@ def extensions_and_commands():
         ["csrc/ops.cpp", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cpu").glob("*.cpp"))],
         include_dirs=[str(ROOT / "csrc")],
         depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*.h")),
-        extra_compile_args=[TORCH_TARGET] if os.name == "nt" else [TORCH_TARGET, "-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden"],
+        extra_compile_args=[TORCH_TARGET, *([] if os.name == "nt" else OPTIONS)],
         py_limited_api=True,
     )
     return [cpu], {"build_ext": OptionalBuildExtension}

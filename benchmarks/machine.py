@@ -6,7 +6,8 @@ import platform
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -45,6 +46,26 @@ def available_memory() -> int:
             if line.startswith("MemAvailable"):
                 return int(line.split()[1]) * 2**10
     return 4 * 2**30
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Freed memory stays with the process (glibc), so that a step's results lie in pages that exist already.
+
+    A fresh page costs more than the bytes written to it, and a copy into an existing array pays nothing of the kind.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    trim_threshold, mmap_max, largest, default_trim, default_mmaps = -1, -4, 2**31 - 1, 2**17, 2**16
+    libc.mallopt(trim_threshold, largest)
+    libc.mallopt(mmap_max, 0)
+    try:
+        yield
+    finally:
+        libc.mallopt(trim_threshold, default_trim)
+        libc.mallopt(mmap_max, default_mmaps)
 
 
 def copy_once(source: torch.Tensor, target: torch.Tensor) -> float:

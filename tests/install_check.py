@@ -1,4 +1,4 @@
-"""`make install-check`: the package as a user installs it, in an empty environment, from the checkout and from the sdist.
+"""`make install-check`: the package as a user installs it: in an empty environment, from the checkout and the sdist.
 
 The first installation is isolated (pip fetches torch for the build), the second uses --no-build-isolation.
 """
