@@ -121,7 +121,8 @@ def _checked_triple(
     z_e: Tensor, z_t: Tensor, z_s: Tensor | None, *, same_width: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     z_e, z_t = _checked_pair("z_e", z_e, z_t, same_width=same_width)
-    if z_s is None:
+    # One tensor in both places (no embedding) gets one gradient, not two to be added.
+    if z_s is None or z_s is z_e:
         return z_e, z_t, None
     z_s, wide_t = _checked_pair("z_s", z_s, z_t, same_width=False)
     return z_e.to(wide_t.dtype), wide_t, z_s
