@@ -55,10 +55,13 @@ Dtype dtype_of(const Tensor& z) {
   }
 }
 
-Matrix matrix(const Tensor& z) { return {z.mutable_data_ptr(), z.size(0), z.size(1), z.stride(0)}; }
+Matrix matrix(const Tensor& z) { return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)}; }
 
 // No data where there is nothing to read or write.
 Matrix matrix_if(const Tensor& z) { return z.dim() == 2 ? matrix(z) : Matrix{}; }
+Matrix result_if(const Tensor& z) {
+  return z.dim() == 2 ? Matrix{z.mutable_data_ptr(), z.size(0), z.size(1), z.stride(0)} : Matrix{};
+}
 
 Tensor scalar(const Tensor& like, double value) {
   Tensor result = empty(like, wide(like), {});
@@ -70,11 +73,12 @@ Tensor scalar(const Tensor& like, double value) {
   return result;
 }
 
-double upstream(const std::optional<Tensor>& g, double weight) {
+double upstream(const std::optional<Tensor>& g, double weight, ScalarType dtype) {
   if (!g.has_value()) return 0;
+  STD_TORCH_CHECK(g->numel() == 1 && g->scalar_type() == dtype,
+                  "itrd_cpu: upstream gradients must be scalars of the loss");
   const void* const data = g->const_data_ptr();
-  return weight * (g->scalar_type() == ScalarType::Double ? *static_cast<const double*>(data)
-                                                          : *static_cast<const float*>(data));
+  return weight * (dtype == ScalarType::Double ? *static_cast<const double*>(data) : *static_cast<const float*>(data));
 }
 
 void check(const Tensor& z, const Tensor& z_t, bool same_width) {
@@ -82,6 +86,13 @@ void check(const Tensor& z, const Tensor& z_t, bool same_width) {
                       z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
                       (!same_width || z.size(1) == z_t.size(1)),
                   "itrd_cpu: expected (n, d) inputs of one dtype with n ≥ 2 and d ≥ 1");
+}
+
+// A tensor that the forward pass saved: absent (empty), or contiguous (rows, columns) of the losses' dtype.
+void check_saved(const Tensor& saved, const Tensor& like, int64_t rows, int64_t columns) {
+  STD_TORCH_CHECK(saved.dim() != 2 || (saved.size(0) == rows && saved.size(1) == columns && saved.is_contiguous() &&
+                                       saved.scalar_type() == wide(like)),
+                  "itrd_cpu: a saved tensor is not the one that forward returned for these inputs");
 }
 
 ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::optional<Tensor>& z_s_in, double alpha,
@@ -109,7 +120,7 @@ ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::opt
   Tensor dgram_s = gradient_like(z_s.size(1), want_gram_s), dgram_t = gradient_like(d_t, want_t);
   if (beta_mi != 0) {
     mutual_information =
-        kernels().gram_forward(dtype_of(z_t), {matrix(z_s), matrix(z_t), matrix_if(dgram_s), matrix_if(dgram_t), log});
+        kernels().gram_forward(dtype_of(z_t), {matrix(z_s), matrix(z_t), result_if(dgram_s), result_if(dgram_t), log});
     total += beta_mi * mutual_information;
   }
   return {scalar(z_t, total), scalar(z_t, correlation), scalar(z_t, mutual_information), moments, dgram_s, dgram_t};
@@ -120,7 +131,13 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
                         const std::optional<Tensor>& z_s, const Tensor& moments, const Tensor& dgram_s,
                         const Tensor& dgram_t, double beta_corr, double beta_mi, bool want_e, bool want_t,
                         bool want_s) {
-  const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
+  check(z_e_in, z_t_in, moments.dim() == 2);
+  if (z_s.has_value()) check(*z_s, z_t_in, false);
+  const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in),
+               gram_input = z_s.has_value() ? *z_s : z_e;
+  check_saved(moments, z_t, MOMENTS, z_t.size(1));
+  check_saved(dgram_s, z_t, gram_input.size(0), gram_input.size(1));
+  check_saved(dgram_t, z_t, z_t.size(0), z_t.size(1));
   auto gradient_of = [&](const Tensor& z, bool wanted) {
     return wanted ? empty(z, z.scalar_type(), {z.size(0), z.size(1)}) : empty(z, z.scalar_type(), {0});
   };
@@ -131,11 +148,12 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   problem.e = matrix(z_e);
   problem.t = matrix(z_t);
   problem.moments = moments.dim() == 2 ? moments.const_data_ptr() : nullptr;
-  problem.g_correlation = upstream(g_total, beta_corr) + upstream(g_correlation, 1);
-  problem.g_gram = upstream(g_total, beta_mi) + upstream(g_mutual_information, 1);
-  problem.grad_e = matrix_if(grad_e);
-  problem.grad_t = matrix_if(grad_t);
-  problem.grad_s = matrix_if(grad_s);
+  const ScalarType dtype = wide(z_t);
+  problem.g_correlation = upstream(g_total, beta_corr, dtype) + upstream(g_correlation, 1, dtype);
+  problem.g_gram = upstream(g_total, beta_mi, dtype) + upstream(g_mutual_information, 1, dtype);
+  problem.grad_e = result_if(grad_e);
+  problem.grad_t = result_if(grad_t);
+  problem.grad_s = result_if(grad_s);
   problem.dgram_e = z_s.has_value() ? Matrix{} : matrix_if(dgram_s);
   problem.dgram_t = matrix_if(dgram_t);
   problem.dgram_s = z_s.has_value() ? matrix_if(dgram_s) : Matrix{};

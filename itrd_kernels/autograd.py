@@ -71,6 +71,8 @@ def _gradients(ctx, *upstream: Tensor | None) -> tuple[Tensor | None, Tensor | N
 
 def _differentiable_gradients(upstream, z_e, z_t, z_s, settings: Settings):
     """The same gradients with a graph of their own, from the reference formula."""
+    # Aliases, since one input may be computed from another, or be the same tensor: each gradient is of one place alone.
+    z_e, z_t, z_s = (z if z is None else z.view_as(z) for z in (z_e, z_t, z_s))
     wanted = [z for z, want in ((z_e, settings.want_e), (z_t, settings.want_t), (z_s, settings.want_s)) if want]
     terms = reference.terms(z_e, z_t, z_s, settings.alpha, settings.beta_corr, settings.beta_mi, settings.log)
     outputs = [(term, g) for term, g in zip(terms, upstream, strict=True) if g is not None]

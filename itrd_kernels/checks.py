@@ -1,6 +1,8 @@
 """Argument checks: every message names the argument, what came, what is expected and, if there is one, the remedy."""
 
 import math
+import numbers
+import sys
 
 import torch
 from torch import Tensor, nn
@@ -10,26 +12,32 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def alpha(value: float) -> float:
-    if not isinstance(value, int | float):
+    if not _is_number(value):
         raise TypeError(f"alpha must be a number, got {_describe(value)}")
-    if not (math.isfinite(value) and value > 0):
+    if not (value > 0 and _is_finite(value)):
         raise ValueError(f"alpha must be finite and > 0, got {value}")
     return float(value)
 
 
 def weight(name: str, value: float) -> float:
-    if not isinstance(value, int | float):
+    if not _is_number(value):
         raise TypeError(f"{name} must be a number, got {_describe(value)}")
-    if not (math.isfinite(value) and value >= 0):
+    if not (value >= 0 and _is_finite(value)):
         raise ValueError(f"{name} must be finite and ≥ 0, got {value}")
     return float(value)
 
 
 def dimension(name: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {_describe(value)}")
     if value < 1:
         raise ValueError(f"{name} must be ≥ 1, got {value}")
+    return int(value)
+
+
+def flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {_describe(value)}")
     return value
 
 
@@ -39,9 +47,14 @@ def backend_name(value: str) -> str:
     return value
 
 
-def embedding(value: nn.Module) -> nn.Module:
+def embedding(value: nn.Module, student_dim: int, teacher_dim: int) -> nn.Module:
     if not isinstance(value, nn.Module):
         raise TypeError(f"embed must be a torch.nn.Module or None, got {_describe(value)}")
+    if isinstance(value, nn.Linear) and (value.in_features, value.out_features) != (student_dim, teacher_dim):
+        raise ValueError(
+            f"embed must map student_dim = {student_dim} to teacher_dim = {teacher_dim} features, "
+            f"got {value.in_features} to {value.out_features}"
+        )
     return value
 
 
@@ -49,7 +62,9 @@ def embedding_matches(embed: nn.Module, z_s: Tensor) -> None:
     """Refuse a dtype or device that the default embedding would reject with a message about matrices."""
     if not isinstance(embed, nn.Linear):
         return
-    if embed.weight.dtype != z_s.dtype and not autocasts(z_s.device.type):
+    # Autocast brings the two together, but for float64, which it leaves alone.
+    casts = autocasts(z_s.device.type) and torch.float64 not in (embed.weight.dtype, z_s.dtype)
+    if embed.weight.dtype != z_s.dtype and not casts:
         raise TypeError(
             f"z_s is {z_s.dtype} but the criterion's embedding is {embed.weight.dtype}: "
             f"call criterion.to({z_s.dtype}), or run under torch.autocast"
@@ -68,6 +83,8 @@ def features(name: str, z: Tensor, width: int | None = None, width_name: str = "
     # Plain tensors, by far the most common, skip the look at rarer kinds.
     if type(z) is not Tensor and type(z).__name__ == "DTensor":
         raise TypeError(f"{name} is a DTensor; pass {name}.to_local() for the loss of the local rows")
+    if z.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got a nested one: pad or concatenate its parts")
     if z.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {z.layout}: call {name}.to_dense()")
     if z.dtype not in DTYPES:
@@ -104,6 +121,15 @@ def same_dtype(*named: tuple[str, Tensor]) -> None:
     if len({z.dtype for _, z in named}) > 1:
         got = ", ".join(f"{name} {z.dtype}" for name, z in named)
         raise TypeError(f"the inputs must have one dtype, got {got}: cast one, or run under torch.autocast")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, numbers.Real))
+
+
+def _is_finite(value: float) -> bool:
+    # math.isfinite would break the graphs in which torch.compile makes a symbol of the number.
+    return -math.inf < value < math.inf and not (isinstance(value, int) and value > sys.float_info.max)
 
 
 def _shape(z: Tensor) -> tuple[int, ...]:

@@ -39,6 +39,7 @@ def correlation_loss(z_s: Tensor, z_t: Tensor, alpha: float = 1.5, *, backend: s
     chosen = choose_backend(backend, z_t.device)
     if chosen == "reference":
         return reference.correlation(z_s, z_t, alpha)
+    z_s, z_t, _ = _savable(z_s, z_t)
     return CorrelationFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, alpha, 1.0, 0.0, False))
 
 
@@ -57,10 +58,12 @@ def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, back
     Raises:
         TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
     """
+    checks.flag("log", log)
     z_s, z_t = _checked_pair("z_s", z_s, z_t, same_width=False)
     chosen = choose_backend(backend, z_t.device)
     if chosen == "reference":
         return reference.gram(z_s, z_t, log)
+    z_s, z_t, _ = _savable(z_s, z_t)
     return GramFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, 1.0, 0.0, 1.0, log))
 
 
@@ -93,6 +96,7 @@ def itrd_loss(
         TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
     """
     alpha = checks.alpha(alpha)
+    checks.flag("log", log)
     beta_corr, beta_mi = checks.weight("beta_corr", beta_corr), checks.weight("beta_mi", beta_mi)
     z_e, z_t, z_s = _checked_triple(z_e, z_t, z_s, same_width=beta_corr > 0)
     chosen = choose_backend(backend, z_t.device)
@@ -100,6 +104,7 @@ def itrd_loss(
         return _nothing(z_e, z_t)
     if chosen == "reference":
         return ITRDTerms(*reference.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log))
+    z_e, z_t, z_s = _savable(z_e, z_t, z_s)
     settings = Settings.of(chosen, z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
     return ITRDTerms(*ITRDFunction.apply(z_e, z_t, z_s, settings))
 
@@ -126,6 +131,14 @@ def _checked_triple(
         return z_e, z_t, None
     z_s, wide_t = _checked_pair("z_s", z_s, z_t, same_width=False)
     return z_e.to(wide_t.dtype), wide_t, z_s
+
+
+def _savable(z: Tensor, z_t: Tensor, z_s: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The inputs as autograd can save them: no inference tensors (a teacher's, usually), and no tensor twice."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        z, z_t = (z.clone() if z.is_inference() else z for z in (z, z_t))
+        z_s = z_s.clone() if z_s is not None and z_s.is_inference() else z_s
+    return z, z_t.view_as(z_t) if z_t is z or z_t is z_s else z_t, z_s
 
 
 def _nothing(z_e: Tensor, z_t: Tensor) -> ITRDTerms:

@@ -15,7 +15,8 @@ class FusedITRDLoss(nn.Module):
     Args:
         student_dim: width d_s of the student's features.
         teacher_dim: width d_t of the teacher's features.
-        beta_corr: weight of the correlation loss, ≥ 0; at 0 it is not computed.
+        beta_corr: weight of the correlation loss, ≥ 0; at 0 it is not computed, and where the widths are equal nothing
+            uses the embedding then, whose gradients stay None.
         beta_mi: weight of the mutual-information loss, ≥ 0; at 0 it is not computed.
         alpha: α of Eq. 6, > 0. The paper: 1.01 within a family of architectures, 1.5 across.
         embed: module (n, student_dim) → (n, teacher_dim); None is `nn.Linear`, `nn.Identity()` is no embedding.
@@ -44,9 +45,12 @@ class FusedITRDLoss(nn.Module):
         self.alpha = checks.alpha(alpha)
         self.beta_corr = checks.weight("beta_corr", beta_corr)
         self.beta_mi = checks.weight("beta_mi", beta_mi)
-        self.log_mi = log_mi
+        self.log_mi = checks.flag("log_mi", log_mi)
         self.backend = checks.backend_name(backend)
-        self.embed = nn.Linear(student_dim, teacher_dim) if embed is None else checks.embedding(embed)
+        if embed is None:
+            self.embed: nn.Module = nn.Linear(self.student_dim, self.teacher_dim)
+        else:
+            self.embed = checks.embedding(embed, self.student_dim, self.teacher_dim)
 
     def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
         """The weighted sum, a scalar (float32; float64 for float64 inputs), of z_s (n, d_s) and z_t (n, d_t)."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from itrd_kernels import backends, checks
 
@@ -68,8 +69,8 @@ class Settings(NamedTuple):
 def choose_backend(name: str, device: torch.device) -> str:
     """The backend that will run; "auto" takes the fastest that can, any other name is taken at its word or refused."""
     checks.backend_name(name)
-    if torch._C._are_functorch_transforms_active():
-        # torch.func transforms the formula itself, which only the reference offers.
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        # torch.func and forward-mode derivatives transform the formula itself, which only the reference offers.
         return "reference"
     if name == "auto":
         return backends.fastest(device.type)

@@ -1,5 +1,6 @@
 """Bad input: each error names the argument, what came and what is expected."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -110,6 +111,49 @@ def test_dimensions(dimension, error):
         FusedITRDLoss(dimension, 4)
     with pytest.raises(error, match=f"teacher_dim must be.*{dimension}"):
         FusedITRDLoss(4, dimension)
+
+
+def test_flags():
+    for call in (
+        lambda: FusedITRDLoss(4, 4, log_mi="no"),
+        lambda: mutual_information_loss(Z, Z, log="no"),
+        lambda: itrd_loss(Z, Z, log=None),
+    ):
+        with pytest.raises(TypeError, match="log(_mi)? must be True or False"):
+            call()
+
+
+def test_numpy_numbers_are_numbers():
+    assert FusedITRDLoss(np.int64(4), 4, alpha=np.float32(1.5), beta_mi=np.int64(1))(Z, Z).isfinite()
+    with pytest.raises(ValueError, match="alpha must be finite"):
+        FusedITRDLoss(4, 4, alpha=10**400)
+
+
+def test_embedding_of_other_widths():
+    with pytest.raises(ValueError, match="embed must map student_dim = 4 to teacher_dim = 6.*got 4 to 5"):
+        FusedITRDLoss(4, 6, embed=nn.Linear(4, 5))
+
+
+def test_nested_and_float64_under_autocast():
+    with pytest.raises(TypeError, match="z_s must be a dense tensor, got a nested one"):
+        correlation_loss(torch.nested.nested_tensor([Z, Z]), Z)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(TypeError, match="z_s is torch.float64"):
+        FusedITRDLoss(4, 4)(Z.double(), Z.double())
+
+
+def test_operators_refuse_what_they_did_not_save():
+    if available_backends()["cpu"] is not None:
+        pytest.skip("the native library is not built here")
+    operators = torch.ops.itrd_cpu
+    total, _, _, moments, dgram_s, dgram_t = operators.forward(
+        Z, Z, None, 1.5, 2.0, 1.0, False, True, False, False, False
+    )
+    rest = (2.0, 1.0, True, False, False)
+    for bad in ((moments[:, :2], dgram_s), (moments, dgram_s[:3]), (moments.double(), dgram_s)):
+        with pytest.raises(RuntimeError, match="not the one that forward returned"):
+            operators.backward(total, None, None, Z, Z, None, *bad, dgram_t, *rest)
+    with pytest.raises(RuntimeError, match="upstream gradients"):
+        operators.backward(total.double(), None, None, Z, Z, None, moments, dgram_s, dgram_t, *rest)
 
 
 def test_embedding_must_be_a_module():

@@ -55,6 +55,14 @@ def test_several_macro_tiles(backend):
     check(backend, features(1100, 24, torch.float32, 1), features(1100, 9, torch.float32, 2))
 
 
+@pytest.mark.parametrize(("n", "d"), [(4, 500_000), (16, 100_352)])
+def test_long_rows_keep_their_digits(backend, n, d):
+    if backend != "cpu":
+        pytest.skip("so many features take minutes where kernels are emulated")
+    # Features of one sign, as after a ReLU: nothing cancels in their long sums.
+    check(backend, features(n, d, torch.float32, 1).relu(), features(n, 40, torch.float32, 2))
+
+
 def test_retained_graph_can_be_walked_twice(backend):
     check(backend, features(33, 20, torch.float32, 1), features(33, 20, torch.float32, 2), backward_passes=2)
 

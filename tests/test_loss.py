@@ -11,6 +11,7 @@ import itrd_kernels
 from itrd_kernels import FusedITRDLoss
 from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction
 from itrd_kernels.functional import correlation_loss, itrd_loss, mutual_information_loss
+from itrd_kernels.ops import Settings
 
 
 @pytest.mark.parametrize(("d_s", "d_t"), [(12, 12), (7, 20)])
@@ -157,8 +158,52 @@ def test_per_sample_transforms_run_the_reference(backend):
 
 
 def test_functions_are_public(backend):
-    for function in (CorrelationFunction, GramFunction, ITRDFunction):
-        assert issubclass(function, torch.autograd.Function)
+    z_s, z_t = features(20, 6, torch.float32, 1), features(20, 6, torch.float32, 2)
+    settings = Settings.of(backend, z_s, z_t, None, 1.5, 2.0, 1.0, False)
+    total, correlation, gram = ITRDFunction.apply(z_s, z_t, None, settings)
+    torch.testing.assert_close(total, 2 * correlation + gram)
+    alone = settings._replace(beta_corr=1.0, beta_mi=0.0), settings._replace(beta_corr=0.0, beta_mi=1.0)
+    assert CorrelationFunction.apply(z_s, z_t, alone[0]) == correlation
+    assert GramFunction.apply(z_s, z_t, alone[1]) == gram
+
+
+@pytest.mark.parametrize("d_t", [6, 8])
+def test_differentiable_gradient_is_the_gradient(backend, d_t):
+    # One input of the operator is computed from another, or is the same tensor: no path may count twice.
+    criterion = FusedITRDLoss(6, d_t, backend=backend).double()
+    z_s, z_t = features(20, 6, torch.float64, 1).requires_grad_(), features(20, d_t, torch.float64, 2)
+    losses = [lambda: criterion(z_s, z_t)]
+    if d_t == 6:
+        losses += [
+            lambda: correlation_loss(z_s, z_s, backend=backend),
+            lambda: mutual_information_loss(z_s, z_s, backend=backend),
+            lambda: itrd_loss(z_s, z_t, z_s, backend=backend).total,
+            lambda: itrd_loss(2 * z_s, z_s, z_s, backend=backend).total,
+        ]
+    for loss in losses:
+        (plain,) = torch.autograd.grad(loss(), z_s)
+        (differentiable,) = torch.autograd.grad(loss(), z_s, create_graph=True)
+        torch.testing.assert_close(differentiable, plain)
+
+
+def test_teacher_under_inference_mode(backend):
+    with torch.inference_mode():
+        z_t = features(20, 8, torch.float32, 2).clone()
+    z_s = features(20, 6, torch.float32, 1).requires_grad_()
+    criterion = FusedITRDLoss(6, 8, backend=backend)
+    criterion(z_s, z_t).backward()
+    assert z_s.grad.any()
+    correlation_loss(z_s, z_t[:, :6], backend=backend).backward()
+    mutual_information_loss(z_s, z_t, backend=backend).backward()
+
+
+def test_forward_mode_runs_the_reference(backend):
+    z_s, z_t = features(9, 5, torch.float64, 1), features(9, 5, torch.float64, 2)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(z_s, torch.ones_like(z_s))
+        tangent = torch.autograd.forward_ad.unpack_dual(itrd_loss(dual, z_t, backend=backend).total).tangent
+    _, (grad_s, _) = gradients(lambda s, t: itrd_loss(s, t, backend=backend).total, (z_s, z_t))
+    torch.testing.assert_close(tangent, grad_s.sum())
 
 
 def test_custom_embedding_and_copies(backend):

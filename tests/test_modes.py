@@ -30,6 +30,25 @@ def test_compile_gives_one_graph(d_s, d_t, compiler, name):
         torch.testing.assert_close(compiled(z_s, z_t), expected)
 
 
+def test_compile_with_what_changes_between_steps():
+    torch._dynamo.reset()
+    criterion = FusedITRDLoss(6, 6)
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager", dynamic=True)
+    z_s, z_t = features(20, 6, torch.float32, 1).requires_grad_(), features(20, 6, torch.float32, 2)
+    for step in range(4):
+        criterion.beta_mi, criterion.alpha = 1.0 + step / 3, 1.1 + step / 7
+        torch.testing.assert_close(compiled(z_s, z_t), criterion(z_s, z_t))
+
+
+def test_compile_with_one_tensor_as_two_inputs():
+    torch._dynamo.reset()
+    z_s, z_t = features(20, 6, torch.float32, 1).requires_grad_(), features(20, 6, torch.float32, 2)
+    unembedded = FusedITRDLoss(6, 6, embed=nn.Identity())
+    for function, inputs in ((unembedded, (z_s, z_t)), (itrd_kernels.correlation_loss, (z_s, z_s))):
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*inputs), function(*inputs))
+
+
 def test_compiled_training_step():
     torch._dynamo.reset()
     student, criterion = nn.Linear(10, 6), FusedITRDLoss(6, 8)

@@ -31,25 +31,14 @@ struct Packed {
   bool alive(int64_t i) const { return inverse[i] != 0; }
 
   void norm(int64_t i) {
-    constexpr int64_t L = LANES<C>;
     const T* row = z.template row<T>(i);
-    Vector<C> sums[4] = {};
-    int64_t k = 0;
-    for (; k + 4 * L <= z.columns; k += 4 * L)
-#pragma GCC unroll 4
-      for (int v = 0; v < 4; ++v) {
-        const Vector<C> x = load<T, C>(row + k + v * L);
-        sums[v] += x * x;
-      }
-    for (; k < z.columns; k += L) {
-      const Vector<C> x = k + L <= z.columns ? load<T, C>(row + k) : load_some<T, C>(row + k, z.columns - k);
-      sums[0] += x * x;
-    }
-    const C square = sum_lanes<C>((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    constexpr C LOW = std::is_same_v<C, double> ? C(1e-250) : C(1e-24),
-                HIGH = std::is_same_v<C, double> ? C(1e290) : C(1e34);
+    // Sections add up in double, so that a long row keeps its digits.
+    double square = 0;
+    for (int64_t k = 0; k < z.columns; k += ROW_SECTION)
+      square += sum_squares(row + k, std::min(ROW_SECTION, z.columns - k));
+    constexpr double LOW = std::is_same_v<C, double> ? 1e-250 : 1e-24, HIGH = std::is_same_v<C, double> ? 1e290 : 1e34;
     power[i] = 1;
-    inverse[i] = 1 / std::sqrt(square);
+    inverse[i] = C(1 / std::sqrt(square));
     if (!(square > LOW && square < HIGH)) careful_norm(i);
   }
 
@@ -61,7 +50,8 @@ struct Packed {
     int exponent = 0;
     if (largest > 0 && std::isfinite(largest)) std::frexp(largest, &exponent);
     // Half of the range of C's exponents brings even its smallest number to order one in two steps.
-    exponent = std::max(exponent, std::numeric_limits<C>::min_exponent);
+    constexpr int LIMIT = std::numeric_limits<C>::max_exponent - 2;
+    exponent = std::clamp(exponent, -LIMIT, LIMIT);
     for (int64_t k = 0; k < z.columns; ++k) {
       const double x = std::ldexp(double(to_float(row[k])), -exponent);
       square += x * x;
@@ -88,11 +78,17 @@ struct Packed {
     constexpr int64_t L = LANES<C>, VECTORS = PANEL / L;
     const int64_t rows = std::min(PANEL, z.rows - p * PANEL), d = z.columns;
     const C* const own = panel(p);
+    // g·ẑ, by sections so that a long row keeps its digits
     Vector<C> dot[VECTORS] = {};
-    for (int64_t k = 0; k < d; ++k)
+    for (int64_t begin = 0; begin < d; begin += 256) {
+      Vector<C> part[VECTORS] = {};
+      for (int64_t k = begin; k < std::min(begin + 256, d); ++k)
 #pragma GCC unroll 16
-      for (int64_t v = 0; v < VECTORS; ++v)
-        dot[v] += load<C, C>(g + k * PANEL + v * L) * load<C, C>(own + k * PANEL + v * L);
+        for (int64_t v = 0; v < VECTORS; ++v)
+          part[v] += load<C, C>(g + k * PANEL + v * L) * load<C, C>(own + k * PANEL + v * L);
+#pragma GCC unroll 16
+      for (int64_t v = 0; v < VECTORS; ++v) dot[v] += part[v];
+    }
     for (int64_t k = 0; k < d; k += L)
 #pragma GCC unroll 16
       for (int64_t v = 0; v < VECTORS; ++v) {
@@ -104,6 +100,25 @@ struct Packed {
   }
 
  private:
+  static constexpr int64_t ROW_SECTION = 4096;
+
+  static C sum_squares(const T* row, int64_t count) {
+    constexpr int64_t L = LANES<C>;
+    Vector<C> sums[4] = {};
+    int64_t k = 0;
+    for (; k + 4 * L <= count; k += 4 * L)
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const Vector<C> x = load<T, C>(row + k + v * L);
+        sums[v] += x * x;
+      }
+    for (; k < count; k += L) {
+      const Vector<C> x = k + L <= count ? load<T, C>(row + k) : load_some<T, C>(row + k, count - k);
+      sums[0] += x * x;
+    }
+    return sum_lanes<C>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  }
+
   // Features from k, rows from r of a panel: those that exist; the padding is zero.
   template <bool WHOLE>
   inline void pack_block(int64_t p, int64_t k, int64_t r, int64_t columns, int64_t rows) {

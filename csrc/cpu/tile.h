@@ -33,7 +33,7 @@ inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = load<C, C>(out + r * PANEL + c + v * L);
+      for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = Vector<C>{};
     const C *x = a, *y = b + c;
     for (int64_t p = 0; p < panels; ++p, x += a_step) {
       // The next panel lies elsewhere, where no hardware prefetcher looks.
@@ -54,7 +54,10 @@ inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < TILE_VECTORS; ++v) store<C, C>(out + r * PANEL + c + v * L, sum[r][v]);
+      for (int v = 0; v < TILE_VECTORS; ++v) {
+        C* const to = out + r * PANEL + c + v * L;
+        store<C, C>(to, load<C, C>(to) + sum[r][v]);
+      }
   }
 }
 
