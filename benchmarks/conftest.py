@@ -23,6 +23,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "quick: part of a run with --quick")
+    config.addinivalue_line("markers", "last: runs after all others, since it changes the process for good")
     config.stash[RECORDS] = {}
     if not config.option.benchmark_columns:
         config.option.benchmark_columns = ["median", "iqr", "rounds"]
@@ -32,6 +33,7 @@ def pytest_collection_modifyitems(config, items):
     if config.option.quick:
         config.hook.pytest_deselected(items=[item for item in items if "quick" not in item.keywords])
         items[:] = [item for item in items if "quick" in item.keywords]
+    items.sort(key=lambda item: "last" in item.keywords)
 
 
 @pytest.hookimpl(trylast=True)

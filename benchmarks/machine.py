@@ -53,6 +53,7 @@ def kept_memory() -> Iterator[None]:
     """Freed memory stays with the process (glibc), so that a step's results lie in pages that exist already.
 
     A fresh page costs more than the bytes written to it, and a copy into an existing array pays nothing of the kind.
+    Afterwards glibc no longer adapts its thresholds, which made the plain formula up to 1.6 times slower: use it last.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):

@@ -49,6 +49,7 @@ def test_overhead(d, benchmark, budget, fma_rate, null_operators, record):
 
 
 @pytest.mark.quick
+@pytest.mark.last
 def test_correlation_bandwidth(benchmark, budget, quick, record):
     """Correlation alone, on inputs of three times the last-level cache together, is bound by memory."""
     d, size = 2048, 8 * 2**20 if quick else 3 * machine.last_level_cache()
