@@ -1,12 +1,53 @@
-"""Distillation losses by the names that recipes give them."""
+"""Distillation losses by the names that recipes give them; `distances` holds those that are plain functions."""
 
+import inspect
+
+from itrd_distill.losses import distances
+from itrd_distill.losses.adapted import CCLoss, FitNetLoss, FTLoss
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_distill.losses.contrastive import CRDLoss, WCoRDLoss
+from itrd_distill.losses.direct import ATLoss, KDLoss, NSTLoss, PKTLoss, RKDLoss, SPLoss
 from itrd_distill.losses.itrd import ITRDLoss
-from itrd_distill.losses.logits import KDLoss
+from itrd_distill.losses.review import ReviewKDLoss
 
-__all__ = ["Context", "DistillationLoss", "ITRDLoss", "KDLoss", "Outputs", "Terms", "create_loss", "loss_names"]
+__all__ = [
+    "ATLoss",
+    "CCLoss",
+    "CRDLoss",
+    "Context",
+    "DistillationLoss",
+    "FTLoss",
+    "FitNetLoss",
+    "ITRDLoss",
+    "KDLoss",
+    "NSTLoss",
+    "Outputs",
+    "PKTLoss",
+    "RKDLoss",
+    "ReviewKDLoss",
+    "SPLoss",
+    "Terms",
+    "WCoRDLoss",
+    "create_loss",
+    "distances",
+    "loss_names",
+]
 
-_LOSSES: dict[str, type[DistillationLoss]] = {"kd": KDLoss, "itrd": ITRDLoss}
+_LOSSES: dict[str, type[DistillationLoss]] = {
+    "kd": KDLoss,
+    "fitnet": FitNetLoss,
+    "at": ATLoss,
+    "sp": SPLoss,
+    "cc": CCLoss,
+    "rkd": RKDLoss,
+    "pkt": PKTLoss,
+    "ft": FTLoss,
+    "nst": NSTLoss,
+    "crd": CRDLoss,
+    "wcord": WCoRDLoss,
+    "review": ReviewKDLoss,
+    "itrd": ITRDLoss,
+}
 
 
 def loss_names() -> list[str]:
@@ -17,8 +58,13 @@ def create_loss(name: str, context: Context, **options) -> DistillationLoss:
     """The loss of this name for these models and data.
 
     Raises:
-        ValueError: no loss has this name; the message lists those there are.
+        ValueError: no loss has this name, or it does not take these options; the message lists what there is.
     """
     if name not in _LOSSES:
         raise ValueError(f"loss must be one of {', '.join(loss_names())}; got {name!r}")
-    return _LOSSES[name](context, **options)
+    kind = _LOSSES[name]
+    taken = [option for option in inspect.signature(kind).parameters if option != "context"]
+    for option in options:
+        if option not in taken:
+            raise ValueError(f"loss {name} takes the options {', '.join(taken)}; got {option!r}")
+    return kind(context, **options)

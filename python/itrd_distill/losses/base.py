@@ -26,6 +26,11 @@ class Context(NamedTuple):
     teacher: Outputs
     train_labels: Tensor
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Widths d_s, d_t of the penultimate features."""
+        return self.student.features.penultimate.shape[1], self.teacher.features.penultimate.shape[1]
+
 
 class Terms(NamedTuple):
     """total: the scalar to minimise; parts: its terms without their weights, detached, for the logs."""
@@ -33,9 +38,36 @@ class Terms(NamedTuple):
     total: Tensor
     parts: dict[str, Tensor]
 
+    @classmethod
+    def of(cls, name: str, weight: float, term: Tensor) -> "Terms":
+        return cls(weight * term, {name: term.detach()})
+
 
 class DistillationLoss(nn.Module):
-    """(student, teacher, batch) → Terms. Its parameters are trained with the student's."""
+    """(student, teacher, batch) → Terms. Its trainable parameters are trained with the student's.
+
+    epoch: the current one, from 0, set by the training.
+    preparation_epochs: passes over the training images in which `preparation` is minimised before the student's
+        training starts; 0 for the losses that need none.
+    """
+
+    epoch = 0
+    preparation_epochs = 0
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         raise NotImplementedError
+
+    def prepared(self) -> list[nn.Module]:
+        """The parts that the preparation trains; they are frozen before and after."""
+        return []
+
+    def preparation(self, teacher: Outputs) -> Tensor:
+        """What the preparation minimises, from the teacher's outputs alone."""
+        raise NotImplementedError
+
+
+def paired_stages(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+    """The feature maps after the first convolution, in pairs; where one model has more, its first are left out."""
+    own, other = student.features.stages[1:], teacher.features.stages[1:]
+    count = min(len(own), len(other))
+    return list(zip(own[len(own) - count :], other[len(other) - count :], strict=True))

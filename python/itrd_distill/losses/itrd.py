@@ -24,14 +24,7 @@ class ITRDLoss(DistillationLoss):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self.criterion = FusedITRDLoss(
-            context.student.features.penultimate.shape[1],
-            context.teacher.features.penultimate.shape[1],
-            beta_corr,
-            beta_mi,
-            alpha,
-            backend=backend,
-        )
+        self.criterion = FusedITRDLoss(*context.widths, beta_corr, beta_mi, alpha, backend=backend)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         criterion = self.criterion

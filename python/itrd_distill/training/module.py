@@ -54,6 +54,10 @@ class Distiller(L.LightningModule):
         # The callback History averages the terms over the epoch and logs them.
         return {"loss": total, "terms": {"loss": total.detach(), "cross_entropy": cross_entropy.detach(), **parts}}
 
+    def on_train_epoch_start(self) -> None:
+        if self.loss is not None:
+            self.loss.epoch = self.current_epoch
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self.accuracy(self.student(batch.images), batch.labels)
         self.log("test_accuracy", self.accuracy, on_step=False, on_epoch=True, prog_bar=True)

@@ -21,6 +21,7 @@ from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.files import load_model, save_model, write_atomically
 from itrd_distill.training.module import Distiller
+from itrd_distill.training.preparation import prepare
 from itrd_distill.training.settings import Recipe
 
 # Lightning's remarks on what is meant here (loaders without workers, a frozen teacher) and on its own dependencies.
@@ -80,6 +81,8 @@ def train(
     student = create_model(recipe.student, data.num_classes)
     module = _module(recipe, student, teacher, data)
     if checkpoint is None:
+        if module.loss is not None and module.loss.preparation_epochs:
+            prepare(module.loss, teacher, data, recipe)
         for leftover in ("checkpoints", "csv", "tensorboard"):
             shutil.rmtree(directory / leftover, ignore_errors=True)
     history = History(report)
