@@ -1,11 +1,17 @@
-"""Images held in memory, fetched a batch at a time, and the order in which an epoch visits them."""
+"""Images held in memory or read from files, fetched a batch at a time in an order that seed and epoch fix."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torchvision.transforms import v2
+
+from itrd_distill.data.augment import crop_and_flip, draw
 
 
 class Batch(NamedTuple):
@@ -16,21 +22,58 @@ class Batch(NamedTuple):
     index: Tensor
 
 
-class MemoryImages(Dataset):
-    """uint8 images (N, c, h, w) and labels (N,), normalised by channel when fetched."""
+class Images(Dataset):
+    """labels (N,) int64, and batches of images by keys (epoch, index); `seed` belongs to the augmentation."""
 
-    def __init__(self, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor) -> None:
-        self.images, self.labels = images, labels
-        self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+    labels: Tensor
+    seed = 0
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        """The batch of these (epoch, index) keys: one gather instead of n small fetches."""
+        raise NotImplementedError
+
+
+class MemoryImages(Images):
+    """uint8 images (N, c, h, w), normalised by channel when fetched, and cropped and flipped if `augmented`."""
+
+    def __init__(self, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor, augmented: bool = False) -> None:
+        self.images, self.labels = images, labels
+        self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+        self.augmented = augmented
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         index = torch.tensor([i for _, i in keys])
-        images = (self.images[index].float() / 255 - self.mean) / self.std
-        return Batch(images, self.labels[index], index)
+        images = self.images[index]
+        if self.augmented:
+            images = crop_and_flip(images, self.seed, keys[0][0], index.numpy())
+        return Batch((images.float() / 255 - self.mean) / self.std, self.labels[index], index)
+
+
+class FileImages(Images):
+    """Image files, transformed one by one; the random numbers of a transform are those of its image and epoch."""
+
+    def __init__(self, files: list[Path], labels: Tensor, transform: v2.Transform) -> None:
+        self.files, self.labels, self.transform = files, labels, transform
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
+        images = []
+        for epoch, index in keys:
+            with Image.open(self.files[index]) as image, torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(draw(self.seed, epoch, np.array([index]))[0] >> np.uint64(1)))
+                images.append(self.transform(image.convert("RGB")))
+        index = torch.tensor([i for _, i in keys])
+        return Batch(torch.stack(images), self.labels[index], index)
+
+
+class ImageData(NamedTuple):
+    """A data set: how it is called in tables, its two splits, the number of classes."""
+
+    name: str
+    train: Images
+    test: Images
+    num_classes: int
 
 
 class EpochSampler(DistributedSampler):
@@ -43,21 +86,8 @@ class EpochSampler(DistributedSampler):
         return ((self.epoch, index) for index in super().__iter__())
 
 
-class ImageData(NamedTuple):
-    """A data set: what it is called, its two splits, and what models and losses must know of it."""
-
-    name: str
-    train: MemoryImages
-    test: MemoryImages
-    num_classes: int
-
-    @property
-    def train_labels(self) -> Tensor:
-        return self.train.labels
-
-
 def loader(
-    dataset: Dataset,
+    dataset: Images,
     batch_size: int,
     *,
     train: bool,
@@ -67,6 +97,12 @@ def loader(
     workers: int = 0,
 ) -> DataLoader:
     """Batches in an order that seed and epoch fix; incomplete training batches are dropped, the losses need n ≥ 2."""
+    dataset.seed = seed
+    if train and len(dataset) < batch_size * world_size:
+        raise ValueError(
+            f"data.batch_size is {batch_size} on each of {world_size} processes, "
+            f"but there are only {len(dataset)} training images"
+        )
     sampler = EpochSampler(dataset, world_size, rank, shuffle=train, seed=seed, drop_last=train)
     return DataLoader(
         dataset,
@@ -75,6 +111,7 @@ def loader(
         num_workers=workers,
         drop_last=train,
         collate_fn=_as_it_is,
+        pin_memory=torch.cuda.is_available(),
     )
 
 

@@ -73,7 +73,7 @@ def train(
         The trained student and the result.
     """
     quieten_lightning()
-    data = data or create_data(recipe.data.name, **recipe.data.options)
+    data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     if teacher is None and recipe.teacher.model is not None:
         teacher = _load_teacher(recipe, data)
     # Seeded after the teacher, so that every method's student of one seed starts from the same weights.

@@ -41,6 +41,8 @@ class DataSettings:
 
     Args:
         name: data set.
+        root: folder of its files.
+        download: fetch what is not there.
         batch_size: training images a step, on each process.
         test_batch_size: test images a step.
         workers: processes that load images; 0 loads in the training process.
@@ -48,6 +50,8 @@ class DataSettings:
     """
 
     name: str = "digits"
+    root: str = "data"
+    download: bool = False
     batch_size: int = 64
     test_batch_size: int = 1000
     workers: int = 0
