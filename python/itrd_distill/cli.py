@@ -4,25 +4,48 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from itrd_distill.training.settings import Recipe
+
+
+class _ActionRecipe(ActionConfigFile):
+    """A configuration file, or the name of a recipe in place of one."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        if not Path(value).is_file():
+            from itrd_distill.recipes import resolve
+
+            value = yaml.safe_dump(resolve(value))
+        super().__call__(parser, namespace, value, option_string)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = ArgumentParser(prog="itrd-distill", description="Train small students from large teachers.")
     commands = parser.add_subcommands(required=True)
     commands.add_subcommand("demo", _demo_parser(), help="four losses on handwritten digits, in minutes")
-    commands.add_subcommand("train", _train_parser(), help="train a student from a frozen teacher, or a teacher")
-    chosen = parser.instantiate(parser.parse_args(arguments))
-    settings = chosen[chosen.subcommand]
+    commands.add_subcommand("train", train_parser(), help="train a student from a frozen teacher, or a teacher")
+    commands.add_subcommand("recipes", _recipes_parser(), help="list the recipes")
     try:
+        chosen = parser.instantiate(parser.parse_args(recipe_first(sys.argv[1:] if arguments is None else arguments)))
+        settings = chosen[chosen.subcommand]
         _COMMANDS[chosen.subcommand](settings)
     except (ValueError, FileNotFoundError) as error:
         # What the user can mend is said in a line; anything else keeps its traceback.
         sys.exit(f"itrd-distill: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def recipe_first(arguments: list[str]) -> list[str]:
+    """The arguments with --recipe before all other options: what the command line says goes over it, wherever it is."""
+    for i, argument in enumerate(arguments):
+        if argument == "--recipe" or argument.startswith("--recipe="):
+            end = i + (2 if argument == "--recipe" else 1)
+            options = next((k for k, a in enumerate(arguments) if a.startswith("-")), i)
+            return [*arguments[:options], *arguments[i:end], *arguments[options:i], *arguments[end:]]
+    return arguments
 
 
 def _demo_parser() -> ArgumentParser:
@@ -33,16 +56,32 @@ def _demo_parser() -> ArgumentParser:
     return parser
 
 
-def _train_parser() -> ArgumentParser:
+def train_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Train a student from a frozen teacher; without --teacher.model, train plainly, as for a teacher."
     )
-    parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
+    parser.add_argument(
+        "--recipe",
+        action=_ActionRecipe,
+        help="name of a recipe (see `itrd-distill recipes`) or YAML file with any of the settings below",
+    )
     parser.add_class_arguments(Recipe, as_group=False)
-    parser.add_argument("--out", type=Path | None, help="folder of the run; runs/STUDENT-METHOD-seedN if not given")
+    parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/RECIPE/seedN")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
     parser.add_argument("--ckpt-path", type=Path | None, help="go on from this checkpoint")
     return parser
+
+
+def _recipes_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="List the recipes, or those whose names contain some text.")
+    parser.add_argument("text", type=str, nargs="?", default="", help="text to look for")
+    return parser
+
+
+def _recipes(settings: Namespace) -> None:
+    from itrd_distill.recipes import names
+
+    print("\n".join(name for name in names() if settings.text in name))
 
 
 def _demo(settings: Namespace) -> None:
@@ -58,4 +97,4 @@ def _train(settings: Namespace) -> None:
     train_command(Recipe(**values), settings.out, settings.resume, settings.ckpt_path)
 
 
-_COMMANDS = {"demo": _demo, "train": _train}
+_COMMANDS = {"demo": _demo, "train": _train, "recipes": _recipes}

@@ -15,7 +15,7 @@ from itrd_distill.training.settings import Recipe
 
 def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Path | None) -> None:
     """Run the recipe in `out`, write what was resolved to recipe.yaml there, and say what came out."""
-    directory = out or Path("runs") / f"{recipe.student}-{recipe.method or recipe.loss.name}-seed{recipe.seed}"
+    directory = out or recipe.folder()
     checkpoint = _checkpoint(directory, resume, ckpt_path)
     console = Console()
     text = yaml.safe_dump(asdict(recipe), sort_keys=False)

@@ -1,6 +1,7 @@
 """What a recipe says: everything that makes one run, overridable on the command line."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
@@ -104,11 +105,13 @@ class Recipe:
     """One run.
 
     Args:
+        name: of the recipe; names the default folder of the run.
         student: name of the model to train.
         method: name of the method in tables; the loss's name if not given.
         seed: of initial weights, order of images and augmentation.
     """
 
+    name: str | None = None
     student: str = "convnet_8_16"
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     loss: LossSettings = field(default_factory=LossSettings)
@@ -117,3 +120,9 @@ class Recipe:
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     method: str | None = None
     seed: int = 0
+
+    def folder(self) -> Path:
+        """Where the run goes if nothing else is said."""
+        loss = self.method or self.loss.name
+        pair = f"{self.teacher.model}-{self.student}-{loss}" if self.teacher.model else self.student
+        return Path("runs", self.name or f"{self.data.name}/{pair}", f"seed{self.seed}")
