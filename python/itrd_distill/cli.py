@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = parser.instantiate(parser.parse_args(recipe_first(sys.argv[1:] if arguments is None else arguments)))
         settings = chosen[chosen.subcommand]
         _COMMANDS[chosen.subcommand](settings)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         # What the user can mend is said in a line; anything else keeps its traceback.
         sys.exit(f"itrd-distill: {error}")
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from rich.console import Console
 
 from itrd_distill.training.callbacks import Row
+from itrd_distill.training.checkpoints import check, latest
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.run import train
 from itrd_distill.training.settings import Recipe
@@ -37,9 +38,9 @@ def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Pat
 
 
 def _checkpoint(directory: Path, resume: bool, ckpt_path: Path | None) -> Path | None:
-    if ckpt_path is not None:
-        if not ckpt_path.is_file():
-            raise FileNotFoundError(f"--ckpt-path: no checkpoint at {ckpt_path}")
-        return ckpt_path
-    last = directory / "checkpoints" / "last.ckpt"
-    return last if resume and last.is_file() else None
+    if ckpt_path is None:
+        return latest(directory) if resume else None
+    if not ckpt_path.is_file():
+        raise FileNotFoundError(f"--ckpt-path: no checkpoint at {ckpt_path}")
+    check(ckpt_path)
+    return ckpt_path

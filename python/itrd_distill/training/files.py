@@ -12,16 +12,22 @@ from itrd_distill.models import create_model
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """`write` a file beside `path` and move it there once it is complete."""
+    """`write` a file beside `path`, bring it to the disk and move it there: nobody ever sees half of it.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; what was at `path` before is still there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
     try:
         write(Path(name))
+        os.fsync(handle)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
+    finally:
+        os.close(handle)
 
 
 def save_model(path: Path, model: nn.Module, name: str, num_classes: int, test_accuracy: float) -> None:

@@ -19,7 +19,9 @@ from itrd_distill.data import ImageData, create_data, loader
 from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
+from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO
 from itrd_distill.training.files import load_model, save_model, write_atomically
+from itrd_distill.training.finite import StopOnNonFiniteLoss
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
 from itrd_distill.training.settings import Recipe
@@ -86,7 +88,7 @@ def train(
         for leftover in ("checkpoints", "csv", "tensorboard"):
             shutil.rmtree(directory / leftover, ignore_errors=True)
     history = History(report)
-    trainer = _trainer(recipe, directory, [EpochSeed(recipe.seed), history, *callbacks])
+    trainer = _trainer(recipe, directory, [EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history, *callbacks])
     placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
     trainer.fit(
         module,
@@ -144,7 +146,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Tr
     settings = recipe.trainer
     checkpoints = ModelCheckpoint(
         directory / "checkpoints",
-        filename="last",
+        filename=Path(LAST).stem,
         every_n_epochs=min(settings.checkpoint_every, settings.epochs),
         save_on_train_epoch_end=True,
         enable_version_counter=False,
@@ -157,6 +159,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Tr
         max_epochs=settings.epochs,
         logger=[CSVLogger(directory, name="csv"), TensorBoardLogger(directory, name="tensorboard", version="")],
         callbacks=[*callbacks, checkpoints],
+        plugins=[SafeCheckpointIO()],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         log_every_n_steps=1,

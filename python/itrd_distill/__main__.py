@@ -1,0 +1,3 @@
+from itrd_distill.cli import main
+
+main()
