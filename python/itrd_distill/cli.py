@@ -26,9 +26,13 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subcommands(required=True)
     commands.add_subcommand("demo", _demo_parser(), help="four losses on handwritten digits, in minutes")
     commands.add_subcommand("train", train_parser(), help="train a student from a frozen teacher, or a teacher")
+    commands.add_subcommand("compare", ArgumentParser(), help="methods × seeds of one pair of models, on one page")
     commands.add_subcommand("recipes", _recipes_parser(), help="list the recipes")
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        chosen = parser.instantiate(parser.parse_args(recipe_first(sys.argv[1:] if arguments is None else arguments)))
+        if arguments[:1] == ["compare"]:
+            return _compare(arguments[1:])
+        chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
         settings = chosen[chosen.subcommand]
         _COMMANDS[chosen.subcommand](settings)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -93,8 +97,18 @@ def _demo(settings: Namespace) -> None:
 def _train(settings: Namespace) -> None:
     from itrd_distill.training.command import train_command
 
-    values = {field.name: settings[field.name] for field in fields(Recipe)}
-    train_command(Recipe(**values), settings.out, settings.resume, settings.ckpt_path)
+    train_command(_recipe(settings), settings.out, settings.resume, settings.ckpt_path)
+
+
+def _compare(arguments: list[str]) -> None:
+    from itrd_distill.compare_command import compare_command
+
+    parser = train_parser()
+    compare_command(arguments, lambda given: _recipe(parser.instantiate(parser.parse_args(recipe_first(given)))))
+
+
+def _recipe(settings: Namespace) -> Recipe:
+    return Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
 
 
 _COMMANDS = {"demo": _demo, "train": _train, "recipes": _recipes}

@@ -1,20 +1,14 @@
 """The demo: a teacher of handwritten digits, and a small student with few labels under four losses."""
 
 import json
-import platform
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-import itrd_kernels
 from itrd_distill.data import ImageData, create_data
-from itrd_distill.report import Experiment, MethodSummary, Model, summarise, write_page
-from itrd_distill.report.styles import styles
+from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.run import RunResult, train
 from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
@@ -76,7 +70,8 @@ def demo(seeds: int = 8, epochs: int = 100, out: Path = Path("runs/demo"), conso
     _write_results(out / "results.json", taught, runs)
     report = out / "report.html"
     write_page(_experiment(base, of_teacher, full, few, taught, runs), report)
-    console.print(_table(taught, summarise(runs)))
+    teacher_row = Model(TEACHER, taught.parameters, taught.test_accuracy)
+    console.print(table("Student on scikit-learn's digits, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Learning curves and loss terms: {report}", soft_wrap=True)
     return report
 
@@ -110,19 +105,9 @@ def _write_results(path: Path, taught: RunResult, runs: list[RunResult]) -> None
             }
             for run in runs
         ],
-        "versions": _versions(),
+        "versions": versions(),
     }
     write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1)))
-
-
-def _versions() -> dict[str, str]:
-    packages = ("lightning", "torchmetrics", "scikit-learn")
-    return {
-        "python": platform.python_version(),
-        "itrd_kernels": itrd_kernels.__version__,
-        "torch": str(torch.__version__),
-        **{package: version(package) for package in packages},
-    }
 
 
 def _experiment(
@@ -160,25 +145,5 @@ def _experiment(
             f"α = {itrd['alpha']:g}; FusedITRDLoss, backend auto",
             "Random state": "seeds 0 to " + str(max(run.seed for run in runs)),
         },
-        versions=_versions(),
+        versions=versions(),
     )
-
-
-def _table(taught: RunResult, summaries: list[MethodSummary]) -> Table:
-    table = Table(title="Student on scikit-learn's digits, after the last epoch")
-    table.add_column("method")
-    for heading in ("test accuracy, %", "training images/s", "parameters"):
-        table.add_column(heading, justify="right")
-    table.add_row("teacher", f"{100 * taught.test_accuracy:.2f}", "", f"{taught.parameters:,}", style="dim")
-    looks = styles([summary.method for summary in summaries])
-    best = max(summary.test_accuracy.mean for summary in summaries)
-    for s in summaries:
-        accuracy = f"{100 * s.test_accuracy.mean:.2f} ± {100 * s.test_accuracy.std:.2f}"
-        table.add_row(
-            looks[s.method].label,
-            accuracy,
-            f"{s.images_per_second.mean:,.0f}",
-            f"{s.parameters:,}",
-            style="bold" if s.test_accuracy.mean == best else None,
-        )
-    return table

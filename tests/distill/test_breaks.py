@@ -34,14 +34,14 @@ def weights(folder):
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
     arguments = [
         "train",
-        "--student",
-        "convnet_8_16",
         "--trainer.accelerator",
         "cpu",
+        "--trainer.epochs",
+        "60",
         "--data.options.train_images",
         "200",
     ]
-    long, whole, killed = ["--trainer.epochs", "60"], tmp_path / "whole", tmp_path / "killed"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
     main([*arguments, "--out", str(whole)])
     process = subprocess.Popen(
         [sys.executable, "-m", "itrd_distill", *arguments, "--out", str(killed)],

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 
 from itrd_distill.report import plots
+from itrd_distill.report.plots import Sweep
 from itrd_distill.report.styles import styles
 from itrd_distill.report.summary import MethodSummary, summarise
 from itrd_distill.training.files import write_atomically
@@ -34,6 +35,7 @@ class Experiment:
         runs: every method with every seed.
         test_images: size of the test set.
         notes: sentences that the reader should know beside the table.
+        sweep: the setting that was varied, if one was.
         settings: what all runs shared, name → value.
         versions: of the software.
     """
@@ -45,6 +47,7 @@ class Experiment:
     runs: Sequence[RunResult]
     test_images: int
     notes: Sequence[str] = ()
+    sweep: Sweep | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,15 +63,26 @@ def write_page(experiment: Experiment, path: Path) -> None:
         experiment=experiment,
         summaries=summaries,
         baseline=next((s for s in summaries if s.method == "none"), None),
+        improvements=relative_improvements(summaries),
         styles=looks,
         headline=headline(summaries, looks),
         plots=[
             plots.accuracy_curves(experiment.runs, looks),
             plots.accuracy_against_speed(experiment.runs, looks, experiment.teacher.test_accuracy),
+            *([plots.sweep(experiment.runs, looks, experiment.sweep)] if experiment.sweep else []),
             *plots.loss_terms(experiment.runs, looks),
         ],
     )
     write_atomically(path, lambda partial: partial.write_text(page, "utf-8"))
+
+
+def relative_improvements(summaries: Sequence[MethodSummary]) -> dict[str, float]:
+    """(X − Y) / (X − KD) for every method Y, X being ITRD: the paper's measure, where ITRD is better than KD."""
+    mean = {summary.method: summary.test_accuracy.mean for summary in summaries}
+    if not {"itrd", "kd"} <= mean.keys() or mean["itrd"] <= mean["kd"]:
+        return {}
+    others = (method for method in mean if method not in ("none", "kd", "itrd"))
+    return {method: (mean["itrd"] - mean[method]) / (mean["itrd"] - mean["kd"]) for method in others}
 
 
 def headline(summaries: Sequence[MethodSummary], looks: Mapping) -> str:

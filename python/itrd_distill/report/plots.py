@@ -94,6 +94,28 @@ def accuracy_against_speed(
     return Plot("Accuracy against training speed", caption, _svg(figure, "speed", styles))
 
 
+class Sweep(NamedTuple):
+    """A setting that was varied: its name, and method → its value in that method's runs."""
+
+    name: str
+    values: dict[str, float]
+
+
+def sweep(runs: Sequence[RunResult], styles: dict[str, Style], varied: Sweep) -> Plot:
+    """Accuracy against the varied setting, mean and standard deviation over the seeds."""
+    figure, axes = _panel(varied.name, "test accuracy (%)")
+    points = sorted((value, method) for method, value in varied.values.items())
+    accuracies = [np.array([100 * run.test_accuracy for run in runs if run.method == method]) for _, method in points]
+    means = [accuracy.mean() for accuracy in accuracies]
+    spreads = [accuracy.std(ddof=1) if len(accuracy) > 1 else 0 for accuracy in accuracies]
+    axes.plot([value for value, _ in points], means, color=_INK, linewidth=1, alpha=0.5)
+    for (value, method), mean, spread in zip(points, means, spreads, strict=True):
+        look = styles[method]
+        axes.errorbar(value, mean, spread, color=look.light, marker=look.marker, markersize=7, elinewidth=1.4)
+    title = f"Accuracy against {varied.name}"
+    return Plot(title, "Mean and standard deviation after the last epoch.", _svg(figure, "sweep", styles))
+
+
 def loss_terms(runs: Sequence[RunResult], styles: dict[str, Style]) -> list[Plot]:
     """A panel for each term that some method logged."""
     logged = dict.fromkeys(name for run in runs for name in run.history[0] if name not in _NOT_TERMS)

@@ -31,25 +31,42 @@ _COLOURS = (
 _DASHES = ((1.0, 1.4), (5.0, 1.6), (6.0, 1.4, 1.0, 1.4), ())
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _CE = "<i>L</i><sub>CE</sub>"
-_NAMES = {
-    "none": ("Cross-entropy alone", _CE),
-    "kd": ("KD", f"(1 − <i>w</i>) {_CE} + <i>w</i> <i>L</i><sub>KD</sub>"),
-    "itrd_corr": ("ITRD, correlation", f"{_CE} + β<sub>corr</sub> <i>L</i><sub>corr</sub>"),
-    "itrd": (
-        "ITRD, correlation + MI",
-        f"{_CE} + β<sub>corr</sub> <i>L</i><sub>corr</sub> + β<sub>mi</sub> <i>L</i><sub>mi</sub>",
-    ),
+# Method → (name, its term beside the cross-entropy in HTML), in the order that fixes their looks.
+_TERMS = {
+    "none": ("Cross-entropy alone", ""),
+    "kd": ("KD", "KD"),
+    "itrd_corr": ("ITRD, correlation", "corr"),
+    "itrd": ("ITRD, correlation + MI", "corr mi"),
+    "crd": ("CRD", "CRD"),
+    "wcord": ("WCoRD", "WCoRD"),
+    "review": ("ReviewKD", "Review"),
+    "fitnet": ("FitNet", "FitNet"),
+    "at": ("AT", "AT"),
+    "sp": ("SP", "SP"),
+    "cc": ("CC", "CC"),
+    "rkd": ("RKD", "RKD"),
+    "pkt": ("PKT", "PKT"),
+    "ft": ("FT", "FT"),
+    "nst": ("NST", "NST"),
 }
 
 
 def styles(methods: list[str]) -> dict[str, Style]:
-    """A style for each method: the four of the demo always look the same, others take what is left in turn."""
-    order = [*_NAMES, *(method for method in methods if method not in _NAMES)]
+    """A style for each method: those of the paper always look the same, others take what is left in turn."""
+    order = [*_TERMS, *(method for method in methods if method not in _TERMS)]
     found = {}
     for method in methods:
         place = order.index(method)
-        label, formula = _NAMES.get(method, (method, f"{_CE} + {html.escape(method)}"))
+        # Beyond the palette colours come again with other dashes and markers.
+        turn = place + place // len(_COLOURS)
         light, dark = _COLOURS[place % len(_COLOURS)]
-        dash, marker = _DASHES[place % len(_DASHES)], _MARKERS[place % len(_MARKERS)]
-        found[method] = Style(label, formula, f"--method-{place}", light, dark, dash, marker)
+        dash, marker = _DASHES[turn % len(_DASHES)], _MARKERS[turn % len(_MARKERS)]
+        label, terms = _TERMS.get(method, (method, html.escape(method)))
+        found[method] = Style(label, _formula(method, terms.split()), f"--method-{place}", light, dark, dash, marker)
     return found
+
+
+def _formula(method: str, terms: list[str]) -> str:
+    if method == "kd":
+        return f"(1 − <i>w</i>) {_CE} + <i>w</i> <i>L</i><sub>KD</sub>"
+    return " + ".join([_CE, *(f"β<sub>{term}</sub> <i>L</i><sub>{term}</sub>" for term in terms)])

@@ -1,9 +1,14 @@
 """Runs of one method over several seeds, in a few figures."""
 
+import platform
 import statistics
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import NamedTuple
 
+import torch
+
+import itrd_kernels
 from itrd_distill.training.run import RunResult
 
 
@@ -41,3 +46,14 @@ def summarise(runs: Sequence[RunResult]) -> list[MethodSummary]:
             )
         )
     return summaries
+
+
+def versions() -> dict[str, str]:
+    """Of what the runs were made with."""
+    packages = ("lightning", "torchmetrics", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "itrd_kernels": itrd_kernels.__version__,
+        "torch": str(torch.__version__),
+        **{package: version(package) for package in packages},
+    }

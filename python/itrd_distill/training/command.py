@@ -1,26 +1,21 @@
 """`itrd-distill train`: one run from the command line, with its progress."""
 
-from dataclasses import asdict
 from pathlib import Path
 
-import yaml
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from rich.console import Console
 
 from itrd_distill.training.callbacks import Row
 from itrd_distill.training.checkpoints import check, latest
-from itrd_distill.training.files import write_atomically
 from itrd_distill.training.run import train
 from itrd_distill.training.settings import Recipe
 
 
 def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Path | None) -> None:
-    """Run the recipe in `out`, write what was resolved to recipe.yaml there, and say what came out."""
+    """Run the recipe in `out` and say what came out."""
     directory = out or recipe.folder()
     checkpoint = _checkpoint(directory, resume, ckpt_path)
     console = Console()
-    text = yaml.safe_dump(asdict(recipe), sort_keys=False)
-    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text))
 
     def line(row: Row) -> None:
         console.print(

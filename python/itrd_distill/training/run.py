@@ -11,6 +11,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
@@ -61,7 +62,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
 ) -> tuple[nn.Module, RunResult]:
-    """Do what the recipe says; leave checkpoints/last.ckpt, logs, weights.pt and run.json in `directory`.
+    """Do what the recipe says; leave recipe.yaml, checkpoints, logs, weights.pt and run.json in `directory`.
 
     Args:
         recipe: the run.
@@ -75,9 +76,11 @@ def train(
         The trained student and the result.
     """
     quieten_lightning()
+    text = yaml.safe_dump(asdict(recipe), sort_keys=False)
+    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text))
     data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     if teacher is None and recipe.teacher.model is not None:
-        teacher = _load_teacher(recipe, data)
+        teacher = load_teacher(recipe, data)
     # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
     L.seed_everything(recipe.seed, verbose=False)
     student = create_model(recipe.student, data.num_classes)
@@ -117,19 +120,20 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
     return Context(*outputs, data.train.labels)
 
 
-def quieten_lightning() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in _EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
-
-
-def _load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
+def load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
+    """The recipe's teacher with its checkpoint's weights."""
     if recipe.teacher.checkpoint is None:
         raise ValueError(
             f"teacher.model is {recipe.teacher.model} but teacher.checkpoint is not given: train the teacher first "
             f"(`itrd-distill train --student {recipe.teacher.model}`) and name its weights.pt"
         )
     return load_model(recipe.teacher.checkpoint, recipe.teacher.model, data.num_classes)
+
+
+def quieten_lightning() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
 
 
 def _module(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:

@@ -1,0 +1,138 @@
+"""Methods × seeds of one pair of models, skipping what is finished, and the page that sets them side by side."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+import yaml
+from rich.console import Console
+
+from itrd_distill.data import ImageData, create_data
+from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page
+from itrd_distill.training.checkpoints import latest
+from itrd_distill.training.files import write_atomically
+from itrd_distill.training.run import RunResult, load_teacher, train
+from itrd_distill.training.settings import Recipe
+
+# What may differ between a finished run and what is asked for without making it another run.
+_MACHINE = {
+    "data": ("root", "download", "workers", "test_batch_size"),
+    "trainer": ("accelerator", "devices", "checkpoint_every"),
+}
+
+
+def compare(
+    recipes: dict[str, Recipe],
+    seeds: int,
+    out: Path,
+    *,
+    sweep: Sweep | None = None,
+    console: Console | None = None,
+    train_teacher: Callable[[], None] | None = None,
+) -> Path:
+    """Run every recipe with seeds 0, 1, …; write results.json and report.html.
+
+    Args:
+        recipes: method → recipe; all of one teacher, student and data set.
+        seeds: runs of each.
+        out: folder of the comparison; each run has its own below.
+        sweep: the setting in which the recipes differ, for a plot against it.
+        console: where to print.
+        train_teacher: called where the teacher's checkpoint is missing.
+
+    Returns:
+        The path of the report.
+    """
+    if seeds < 1:
+        raise ValueError(f"seeds must be ≥ 1, got {seeds}")
+    console = console or Console()
+    first = next(iter(recipes.values()))
+    data = create_data(first.data.name, first.data.root, first.data.download, **first.data.options)
+    if train_teacher is not None and first.teacher.checkpoint and not Path(first.teacher.checkpoint).is_file():
+        train_teacher()
+    teacher = load_teacher(first, data)
+    runs = []
+    for method, recipe in recipes.items():
+        for seed in range(seeds):
+            recipe = replace(recipe, method=method, seed=seed)
+            directory = out / method / f"seed{seed}"
+            result = finished(directory, recipe)
+            how = "finished before"
+            if result is None:
+                how = "trained"
+                _, result = train(recipe, directory, data=data, teacher=teacher, checkpoint=latest(directory))
+            console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
+            runs.append(result)
+    write_results(out / "results.json", first, data, runs)
+    report = out / "report.html"
+    teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
+    write_page(_experiment(first, data, teacher_row, runs, sweep), report)
+    console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
+    console.print(f"Page: {report}", soft_wrap=True)
+    return report
+
+
+def finished(directory: Path, recipe: Recipe) -> RunResult | None:
+    """The result of a run that is complete; None if there is none yet.
+
+    Raises:
+        ValueError: the folder holds a run of other settings.
+    """
+    saved = directory / "recipe.yaml"
+    if not saved.is_file():
+        return None
+    before, now = (_what_matters(settings) for settings in (yaml.safe_load(saved.read_text()), asdict(recipe)))
+    if before != now:
+        changed = ", ".join(sorted(key for key in now if before.get(key) != now[key]))
+        raise ValueError(f"{directory} holds a run with other settings ({changed}): choose another --out or remove it")
+    return RunResult.read(directory) if (directory / "run.json").is_file() else None
+
+
+def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunResult]) -> None:
+    results = {
+        "dataset": data.name,
+        "teacher": {"model": recipe.teacher.model, "checkpoint": recipe.teacher.checkpoint},
+        "student": {"model": recipe.student, "parameters": runs[0].parameters},
+        "runs": [asdict(run) for run in runs],
+        "versions": versions(),
+    }
+    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1)))
+
+
+def _known_accuracy(recipe: Recipe) -> float | None:
+    """What this tool noted beside the teacher's weights; other people's checkpoints say nothing in this form."""
+    content = torch.load(recipe.teacher.checkpoint, map_location="cpu", weights_only=True)
+    return content.get("test_accuracy")
+
+
+def _what_matters(settings: dict) -> dict:
+    return {
+        key: {k: v for k, v in value.items() if k not in _MACHINE.get(key, ())} if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if key != "name"
+    }
+
+
+def _experiment(
+    recipe: Recipe, data: ImageData, teacher: Model, runs: list[RunResult], sweep: Sweep | None
+) -> Experiment:
+    optimizer = recipe.optimizer
+    course = f"times {optimizer.decay:g} after {optimizer.milestones}" if optimizer.milestones else "to 0 on a cosine"
+    return Experiment(
+        title=f"Distilling {teacher.name} into {recipe.student}",
+        dataset=f"{data.name}, {len(data.train):,} training images",
+        teacher=teacher,
+        student=Model(recipe.student, runs[0].parameters),
+        runs=runs,
+        test_images=len(data.test),
+        sweep=sweep,
+        settings={
+            "Training": f"{recipe.trainer.epochs} epochs in batches of {recipe.data.batch_size}",
+            "Optimizer": f"SGD, learning rate {optimizer.learning_rate:g} {course}, momentum {optimizer.momentum:g}, "
+            f"weight decay {optimizer.weight_decay:g}",
+            "Precision": recipe.trainer.precision,
+        },
+        versions=versions(),
+    )

@@ -1,0 +1,75 @@
+"""`itrd-distill compare`: which recipes a comparison consists of."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from itrd_distill.compare import compare
+from itrd_distill.recipes import methods
+from itrd_distill.report import Sweep
+from itrd_distill.training.command import train_command
+from itrd_distill.training.settings import Recipe
+
+
+def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Recipe, object]]) -> None:
+    """Parse the command line and compare.
+
+    Args:
+        arguments: what follows `itrd-distill compare`.
+        parse: makes a recipe of arguments as `itrd-distill train` takes them.
+    """
+    parser = argparse.ArgumentParser(
+        prog="itrd-distill compare",
+        description="Run methods × seeds of one pair of models, skipping what is finished, and write one page. "
+        "All other options are those of `itrd-distill train` and hold for every run. A teacher whose weights are "
+        "missing is trained first, by its recipe.",
+    )
+    parser.add_argument("pair", help="DATASET/TEACHER-STUDENT, as `itrd-distill recipes` lists them")
+    parser.add_argument("--methods", nargs="+", default=["none", "kd", "itrd_corr", "itrd"], choices=methods())
+    parser.add_argument("--sweep", help="vary one setting of one method: loss.options.alpha=1.01,1.5,2")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
+    parser.add_argument("--out", type=Path, help="folder of the comparison (default: runs/compare/PAIR)")
+    parser.add_argument("--teacher-epochs", type=int, help="epochs for a teacher that has to be trained first")
+    own, overrides = parser.parse_known_args(arguments)
+    if own.sweep is None:
+        recipes = {method: parse(["--recipe", f"{own.pair}-{method}", *overrides]) for method in own.methods}
+        sweep = None
+    else:
+        recipes, sweep = _swept(own, overrides, parse)
+    compare(
+        recipes,
+        own.seeds,
+        own.out or Path("runs", "compare", own.pair, sweep.name if sweep else ""),
+        sweep=sweep,
+        train_teacher=lambda: _train_teacher(own, overrides, parse),
+    )
+
+
+def _swept(own, overrides: list[str], parse) -> tuple[dict[str, Recipe], Sweep]:
+    setting, _, listed = own.sweep.partition("=")
+    try:
+        values = [float(value) for value in listed.split(",")]
+    except ValueError:
+        raise ValueError(f"--sweep must look like loss.options.alpha=1.01,1.5,2; got {own.sweep!r}") from None
+    if len(own.methods) != 1:
+        raise ValueError(f"--sweep varies one method: give --methods one name, got {', '.join(own.methods)}")
+    (method,) = own.methods
+    name = setting.split(".")[-1]
+    named = {f"{method}, {name} = {value:g}": value for value in values}
+    recipes = {
+        title: parse(["--recipe", f"{own.pair}-{method}", *overrides, f"--{setting}", str(value)])
+        for title, value in named.items()
+    }
+    return recipes, Sweep(name, named)
+
+
+def _train_teacher(own, overrides: list[str], parse) -> None:
+    """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
+    teacher = own.pair.rpartition("-")[0]
+    shared = ("--data.", "--trainer.accelerator", "--trainer.devices", "--trainer.precision")
+    kept = []
+    for i, argument in enumerate(overrides):
+        if argument.startswith(shared) and not argument.startswith("--data.options.train_images"):
+            kept += [argument] if "=" in argument else overrides[i : i + 2]
+    epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
+    train_command(parse(["--recipe", teacher, *kept, *epochs]), None, resume=True, ckpt_path=None)

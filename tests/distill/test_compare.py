@@ -1,0 +1,111 @@
+"""`itrd-distill compare`, end to end on digits: what is run, what is skipped, what the page shows."""
+
+import json
+import re
+
+import pytest
+
+from itrd_distill.cli import main
+from itrd_distill.report.page import relative_improvements
+from itrd_distill.report.summary import MethodSummary, Spread
+from itrd_distill.training import run
+
+PAIR = "digits/convnet_32_64-convnet_8_16"
+SMALL = ["--data.options.train_images", "100", "--trainer.checkpoint_every", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which a comparison of three methods and two seeds has been run, teacher included."""
+    folder = tmp_path_factory.mktemp("compare")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        compare("--methods", "kd", "itrd", "crd", "--seeds", "2", "--trainer.epochs", "2")
+    return folder
+
+
+def compare(*arguments):
+    main(["compare", PAIR, "--teacher-epochs", "3", *SMALL, *arguments])
+
+
+def test_results_and_page_hold_every_run(folder):
+    out = folder / "runs" / "compare" / PAIR
+    results = json.loads((out / "results.json").read_text())
+    assert [(r["method"], r["seed"]) for r in results["runs"]] == [
+        (m, s) for m in ("kd", "itrd", "crd") for s in (0, 1)
+    ]
+    assert results["dataset"] == "digits"
+    assert results["teacher"]["model"] == "convnet_32_64"
+    page = (out / "report.html").read_text()
+    assert page.count("<figure") == 7  # accuracy, speed, cross-entropy, KD, two of ITRD, CRD
+    assert not re.search(r"<script|<link|<img|\bsrc=", page)
+    for label in ("KD", "CRD", "ITRD, correlation + MI"):
+        assert label in page
+
+
+def test_the_teacher_is_trained_on_all_images_by_its_own_recipe(folder):
+    teacher = run.RunResult.read(folder / "runs" / "digits" / "convnet_32_64" / "seed0")
+    assert len(teacher.history) == 3
+    assert teacher.test_accuracy > 0.5  # which a hundred images and three epochs would not give
+
+
+def test_finished_runs_are_not_run_again(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("itrd_distill.compare.train", None)
+    compare("--methods", "kd", "itrd", "--seeds", "2", "--trainer.epochs", "2", "--data.workers", "1")
+    assert capsys.readouterr().out.count("(finished before)") == 4
+
+
+def test_a_started_run_goes_on(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    directory = folder / "runs" / "compare" / PAIR / "kd" / "seed1"
+    before = run.RunResult.read(directory)
+    (directory / "run.json").unlink()
+    compare("--methods", "kd", "--seeds", "2", "--trainer.epochs", "2")
+    after = run.RunResult.read(directory)
+    assert "kd, seed 0: " in capsys.readouterr().out
+    # The checkpoint after the last epoch was there: nothing is left to do, and the history is the old one.
+    assert after.history == before.history
+
+
+def test_other_settings_do_not_pass_for_finished(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit, match=r"kd/seed0 holds a run with other settings \(optimizer, trainer\)"):
+        compare("--methods", "kd", "--seeds", "1", "--trainer.epochs", "3", "--optimizer.learning_rate", "0.01")
+
+
+def test_a_sweep_draws_accuracy_against_the_setting(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    compare("--methods", "itrd", "--sweep", "loss.options.alpha=2,1.01", "--seeds", "2", "--trainer.epochs", "1")
+    out = folder / "runs" / "compare" / PAIR / "alpha"
+    results = json.loads((out / "results.json").read_text())
+    assert {r["method"] for r in results["runs"]} == {"itrd, alpha = 2", "itrd, alpha = 1.01"}
+    assert "alpha: 1.01" in (out / "itrd, alpha = 1.01" / "seed0" / "recipe.yaml").read_text()
+    assert "Accuracy against alpha" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sweep", "loss.options.alpha=a,b", "--methods", "itrd"], "--sweep must look like"),
+        (["--sweep", "loss.options.alpha=1,2", "--methods", "itrd", "kd"], "give --methods one name"),
+        (["--seeds", "0"], "seeds must be ≥ 1"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit, match=message):
+        compare(*arguments)
+
+
+def test_relative_improvement_is_the_papers():
+    """Table 2 of the paper's footnote: (X − Y) / (X − KD)."""
+
+    def summaries(**means):
+        return [MethodSummary(method, 1, Spread(mean, 0.0), Spread(1.0, 0.0), 1) for method, mean in means.items()]
+
+    found = relative_improvements(summaries(none=0.70, kd=0.72, itrd=0.76, crd=0.75, sp=0.77, at=0.72))
+    assert found == pytest.approx({"crd": 0.25, "sp": -0.25, "at": 1.0})
+    # Where ITRD is no better than KD the measure has no meaning.
+    assert relative_improvements(summaries(kd=0.76, itrd=0.76, crd=0.75)) == {}
+    assert relative_improvements(summaries(itrd=0.76, crd=0.75)) == {}
