@@ -1,11 +1,16 @@
 """Every model: its size, its features, a step of training, and the published networks' logits from published names."""
 
+import itertools
+import math
+
 import naive_models as naive
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from itrd_distill.models import create_model, model_names
+from itrd_distill.models.binary import BinaryConv2d
 from itrd_distill.training.files import load_model
 
 # name: (parameters at 100 classes as the literature on this benchmark gives them, feature width, the network once more)
@@ -142,3 +147,101 @@ def test_unknown_models_are_named(name, message):
         pytest.importorskip("timm")
     with pytest.raises(ValueError, match=message):
         create_model(name)
+
+
+def naive_binary_conv(a, weight, scale, stride):
+    """Signs convolved and scaled, by NumPy."""
+    weight = weight - weight.mean((1, 2, 3), keepdims=True)
+    signs, kernel, k = np.sign(a), np.sign(weight), weight.shape[2]
+    signs = np.pad(signs, ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    size = (a.shape[2] + 2 * (k // 2) - k) // stride + 1
+    out = np.empty((len(a), len(weight), size, size))
+    for i, j in itertools.product(range(size), range(size)):
+        window = signs[:, :, i * stride : i * stride + k, j * stride : j * stride + k]
+        out[:, :, i, j] = np.einsum("nckl,fckl->nf", window, kernel)
+    return out * scale
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 2)])
+def test_binary_convolution_multiplies_signs(size, stride):
+    torch.manual_seed(0)
+    layer = BinaryConv2d(4, 6, size, stride).double()
+    a = torch.randn(2, 4, 6, 6, dtype=torch.float64)
+    expected = naive_binary_conv(a.numpy(), *(p.detach().numpy() for p in (layer.weight, layer.scale)), stride)
+    for training in (True, False):
+        np.testing.assert_allclose(layer.train(training)(a).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_binary_gradients_are_the_authors():
+    layer = BinaryConv2d(2, 3, 1).double().eval()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -1.0], [4.0, -0.1], [-3.0, 0.2]])[:, :, None, None])
+        layer.scale.fill_(0.5)
+    a = torch.tensor([0.25, -1.5, 0.9, -0.5], dtype=torch.float64).view(1, 2, 2, 1).requires_grad_()
+    layer(a).sum().backward()
+    # Weights' signs after centring: (+, −), (+, −), (−, +).
+    upstream = 0.5 * torch.tensor([1 + 1 - 1, -1 - 1 + 1], dtype=torch.float64).view(1, 2, 1, 1)
+    torch.testing.assert_close(a.grad, upstream * (2 - 2 * a.detach().abs()).clamp(min=0))
+
+
+@pytest.mark.parametrize(("tau", "passes"), [(0.85, False), (0.9999, True)])
+def test_weights_beyond_the_quantile_get_no_gradient(tau, passes, monkeypatch):
+    """The gradient that reaches the clamp's input, with the standardisation taken out of the way."""
+    layer = BinaryConv2d(50, 1, 1).double().eval()
+    layer.tau = tau
+    torch.manual_seed(0)
+    w = torch.randn(1, 50, 1, 1, dtype=torch.float64)
+    w[0, 0] = 8.0
+    with torch.no_grad():
+        layer.weight.copy_(w)
+    gradients = {}
+    maximum = torch.maximum
+
+    def watched(w, low):
+        w.register_hook(lambda gradient: gradients.update(w=gradient))
+        return maximum(w, low)
+
+    monkeypatch.setattr(torch, "maximum", watched)
+    layer(torch.randn(1, 50, 1, 1, dtype=torch.float64)).sum().backward()
+    assert (gradients["w"][0, 0].item() != 0) is passes
+    assert (gradients["w"][0, 1:] != 0).float().mean() > 0.7
+
+
+def test_progress_moves_tau_along_an_exponential():
+    model = create_model("resnet18A_1bit", 10)
+    for share, tau in ((0.0, 0.85), (1.0, 0.99), (0.5, 0.85 + 0.14 * (math.e**0.5 - 1) / (math.e - 1))):
+        model.set_progress(share)
+        (found,) = {module.tau for module in model.modules() if isinstance(module, BinaryConv2d)}
+        assert found == pytest.approx(tau)
+
+
+def test_a_binary_network_learns():
+    torch.manual_seed(0)
+    model, x, labels = create_model("resnet18A_1bit", 4), images_for("resnet18A_1bit", 16), torch.arange(16) % 4
+    optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
+    losses = []
+    for _ in range(25):
+        loss = torch.nn.functional.cross_entropy(model(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_binary_weights_and_activations_are_one_bit():
+    model = create_model("resnet18A_1bit", 10).eval()
+    seen = []
+    convolve = torch.nn.functional.conv2d
+
+    def watch(a, w, *rest):
+        seen.append((set(a.unique().tolist()), set(w.unique().tolist())))
+        return convolve(a, w, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(torch.nn.functional, "conv2d", watch)
+        model(images_for("resnet18A_1bit"))
+    binary = [pair for pair in seen if pair[1] <= {-1.0, 1.0}]
+    # Two convolutions in each of eight blocks and three shortcuts, all but the first convolution of the network.
+    assert len(binary) == 8 * 2 + 3
+    assert all(a <= {-1.0, 0.0, 1.0} for a, _ in binary)

@@ -67,6 +67,14 @@ def test_imagenet_settings_are_those_of_the_paper():
     assert settings.loss.options["alpha"] == 1.01
 
 
+def test_binary_settings_are_those_of_the_paper():
+    settings = parsed("--recipe", "cifar10/ResNet18-resnet18_1bit-itrd")
+    assert (settings.trainer.epochs, settings.optimizer.learning_rate, settings.optimizer.milestones) == (600, 0.1, [])
+    assert settings.loss.options["alpha"] == 1.01
+    assert settings.teacher.model == "ResNet18"
+    assert parsed("--recipe", "cifar10/ResNet18").trainer.epochs == 240
+
+
 def test_layers_go_over_one_another():
     assert recipes.resolve("cifar100/resnet110-resnet32-review")["loss"]["options"]["weight"] == 1.0
     assert recipes.resolve("cifar100/vgg13-vgg8-review")["loss"]["options"]["weight"] == 5.0

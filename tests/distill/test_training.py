@@ -190,3 +190,19 @@ def test_preparation_lowers_the_reconstruction_error_and_freezes(data, teacher):
         assert loss.preparation(outputs) < 0.9 * before
     assert not any(p.requires_grad for part in loss.prepared() for p in part.parameters())
     assert_equal_states(translator, state(loss.translator))
+
+
+def test_a_binary_student_is_told_of_its_progress(tmp_path):
+    """Three epochs: τ stands at 0, 1/3 and 2/3 of its course while they run."""
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_index):
+            if batch_index == 0:
+                seen.append(module.student.layers[0][0].conv1.tau)
+
+    data = create_data("digits", train_images=20, enlarged=True)
+    recipe = Recipe(student="resnet18A_1bit", data=DataSettings(batch_size=10), trainer=TrainerSettings(3, "cpu"))
+    train(recipe, tmp_path, data=data, callbacks=[Watch()])
+    course = [0.85 + 0.14 * (math.exp(share) - 1) / (math.e - 1) for share in (0, 1 / 3, 2 / 3)]
+    assert seen == pytest.approx(course)

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from torch import nn
 
 from itrd_distill.models import external
+from itrd_distill.models.binary import BinaryResNet18
 from itrd_distill.models.convnet import ConvNet
+from itrd_distill.models.deep_resnet import Basic, Bottleneck, DeepResNet
 from itrd_distill.models.features import Features
 from itrd_distill.models.mobilenet import MobileNetV2
 from itrd_distill.models.resnet import ResNet
-from itrd_distill.models.resnet50 import ResNet50
 from itrd_distill.models.shufflenet import ShuffleV1, ShuffleV2
 from itrd_distill.models.vgg import VGG
 from itrd_distill.models.wide_resnet import WideResNet
@@ -40,7 +41,11 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "MobileNetV2": lambda classes: MobileNetV2(0.5, classes),
     "ShuffleV1": ShuffleV1,
     "ShuffleV2": ShuffleV2,
-    "ResNet50": ResNet50,
+    "ResNet18": lambda classes: DeepResNet(Basic, (2, 2, 2, 2), classes),
+    "ResNet50": lambda classes: DeepResNet(Bottleneck, (3, 4, 6, 3), classes),
+    # One-bit weights and activations, as in ReCU; the second is its narrow variant.
+    "resnet18_1bit": lambda classes: BinaryResNet18((64, 128, 256, 512), classes),
+    "resnet18A_1bit": lambda classes: BinaryResNet18((32, 32, 64, 128), classes),
     # 224×224 colour images.
     "imagenet_resnet18": external.imagenet_resnet18,
     "imagenet_resnet34": external.imagenet_resnet34,

@@ -1,6 +1,5 @@
 """How each method is named and drawn: the same colour and dash everywhere, told apart without colour too."""
 
-import html
 from typing import NamedTuple
 
 
@@ -31,23 +30,23 @@ _COLOURS = (
 _DASHES = ((1.0, 1.4), (5.0, 1.6), (6.0, 1.4, 1.0, 1.4), ())
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _CE = "<i>L</i><sub>CE</sub>"
-# Method → (name, its term beside the cross-entropy in HTML), in the order that fixes their looks.
-_TERMS = {
-    "none": ("Cross-entropy alone", ""),
-    "kd": ("KD", "KD"),
-    "itrd_corr": ("ITRD, correlation", "corr"),
-    "itrd": ("ITRD, correlation + MI", "corr mi"),
-    "crd": ("CRD", "CRD"),
-    "wcord": ("WCoRD", "WCoRD"),
-    "review": ("ReviewKD", "Review"),
-    "fitnet": ("FitNet", "FitNet"),
-    "at": ("AT", "AT"),
-    "sp": ("SP", "SP"),
-    "cc": ("CC", "CC"),
-    "rkd": ("RKD", "RKD"),
-    "pkt": ("PKT", "PKT"),
-    "ft": ("FT", "FT"),
-    "nst": ("NST", "NST"),
+# Method → (name, its terms beside the cross-entropy), in the order that fixes their looks.
+_TERMS: dict[str, tuple[str, list[str]]] = {
+    "none": ("Cross-entropy alone", []),
+    "kd": ("KD", ["KD"]),
+    "itrd_corr": ("ITRD, correlation", ["corr"]),
+    "itrd": ("ITRD, correlation + MI", ["corr", "mi"]),
+    "crd": ("CRD", ["CRD"]),
+    "wcord": ("WCoRD", ["global", "local"]),
+    "review": ("ReviewKD", ["Review"]),
+    "fitnet": ("FitNet", ["FitNet"]),
+    "at": ("AT", ["AT"]),
+    "sp": ("SP", ["SP"]),
+    "cc": ("CC", ["CC"]),
+    "rkd": ("RKD", ["RKD"]),
+    "pkt": ("PKT", ["PKT"]),
+    "ft": ("FT", ["FT"]),
+    "nst": ("NST", ["NST"]),
 }
 
 
@@ -61,8 +60,9 @@ def styles(methods: list[str]) -> dict[str, Style]:
         turn = place + place // len(_COLOURS)
         light, dark = _COLOURS[place % len(_COLOURS)]
         dash, marker = _DASHES[turn % len(_DASHES)], _MARKERS[turn % len(_MARKERS)]
-        label, terms = _TERMS.get(method, (method, html.escape(method)))
-        found[method] = Style(label, _formula(method, terms.split()), f"--method-{place}", light, dark, dash, marker)
+        label, terms = _TERMS.get(method, (method, None))
+        formula = "" if terms is None else _formula(method, terms)
+        found[method] = Style(label, formula, f"--method-{place}", light, dark, dash, marker)
     return found
 
 

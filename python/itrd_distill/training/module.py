@@ -8,6 +8,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from itrd_distill.data.images import Batch
 from itrd_distill.losses import DistillationLoss, Outputs
+from itrd_distill.models.binary import ChangesWithProgress
 from itrd_distill.training.settings import OptimizerSettings
 
 
@@ -55,6 +56,8 @@ class Distiller(L.LightningModule):
         return {"loss": total, "terms": {"loss": total.detach(), "cross_entropy": cross_entropy.detach(), **parts}}
 
     def on_train_epoch_start(self) -> None:
+        if isinstance(self.student, ChangesWithProgress):
+            self.student.set_progress(self.current_epoch / self.trainer.max_epochs)
         if self.loss is not None:
             self.loss.epoch = self.current_epoch
 

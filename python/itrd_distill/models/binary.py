@@ -1,0 +1,130 @@
+"""A ResNet-18 with one-bit weights and activations, after ReCU (Xu et al., 2021).
+
+The first convolution and the classifier keep full precision, as is usual.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from itrd_distill.models.features import Features
+
+TAU_FIRST, TAU_LAST = 0.85, 0.99
+
+
+@runtime_checkable
+class ChangesWithProgress(Protocol):
+    """A model that is told at every epoch which share of the training is done."""
+
+    def set_progress(self, share: float) -> None: ...
+
+
+class SignOfWeights(torch.autograd.Function):
+    """sign(w); the gradient passes as it is."""
+
+    @staticmethod
+    def forward(ctx, w: Tensor) -> Tensor:
+        return torch.sign(w)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> Tensor:
+        return upstream
+
+
+class SignOfActivations(torch.autograd.Function):
+    """sign(a); the gradient is that of a piecewise quadratic, max(0, 2 − 2|a|)."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        return torch.sign(a)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> Tensor:
+        (a,) = ctx.saved_tensors
+        return upstream * (2 - 2 * a.abs()).clamp(min=0)
+
+
+class BinaryConv2d(nn.Conv2d):
+    """scale · conv(sign(a), sign(w)), one trained scale for each channel out.
+
+    Weights are standardised by channel (to deviation 2√2, as the authors do) and clamped at their quantiles τ and
+    1 − τ, taking them for Laplacian: what lies beyond gets no gradient and so is revived.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, size: int, stride: int = 1) -> None:
+        super().__init__(fan_in, fan_out, size, stride, padding=size // 2, bias=False)
+        self.scale = nn.Parameter(torch.rand(fan_out, 1, 1))
+        self.tau = TAU_FIRST
+
+    def forward(self, a: Tensor) -> Tensor:
+        w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        w = w * (2 * math.sqrt(2)) / torch.sqrt(w.var((1, 2, 3), keepdim=True) + 1e-5)
+        # Quantile of a Laplacian of scale b = E|w|: −b ln(2 − 2τ)
+        bound = -w.detach().abs().mean() * math.log(2 - 2 * self.tau)
+        w = torch.minimum(torch.maximum(w, -bound), bound)
+        if self.training:
+            # The sign does not see the scale; its gradient does.
+            a = a / torch.sqrt(a.var((1, 2, 3), keepdim=True) + 1e-5)
+        signs = F.conv2d(SignOfActivations.apply(a), SignOfWeights.apply(w), None, self.stride, self.padding)
+        return signs * self.scale
+
+
+class BinaryBlock(nn.Module):
+    """hardtanh(x + conv(hardtanh(conv(x)))), batch norm after each binary convolution."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = BinaryConv2d(fan_in, fan_out, 3, stride)
+        self.bn1 = nn.BatchNorm2d(fan_out)
+        self.conv2 = BinaryConv2d(fan_out, fan_out, 3)
+        self.bn2 = nn.BatchNorm2d(fan_out)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or fan_in != fan_out:
+            self.shortcut = nn.Sequential(BinaryConv2d(fan_in, fan_out, 1, stride), nn.BatchNorm2d(fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.shortcut(x)
+        x = F.hardtanh(self.bn1(self.conv1(x)))
+        return F.hardtanh(self.bn2(self.conv2(x)) + residual)
+
+
+class BinaryResNet18(nn.Module):
+    """Four groups of two binary blocks.
+
+    Args:
+        widths: channels of the groups; the first convolution has those of the first group.
+        num_classes: number of logits.
+    """
+
+    def __init__(self, widths: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        fans = zip([widths[0], *widths[:-1]], widths, (1, 2, 2, 2), strict=True)
+        self.layers = nn.ModuleList(
+            nn.Sequential(BinaryBlock(fan_in, fan_out, stride), BinaryBlock(fan_out, fan_out, 1))
+            for fan_in, fan_out, stride in fans
+        )
+        self.bn2 = nn.BatchNorm1d(widths[-1])
+        self.linear = nn.Linear(widths[-1], num_classes)
+
+    def set_progress(self, share: float) -> None:
+        """τ from 0.85 to 0.99 along an exponential."""
+        # τ = τ₀ + (τ₁ − τ₀) (e^share − 1) / (e − 1)
+        tau = TAU_FIRST + (TAU_LAST - TAU_FIRST) * math.expm1(share) / math.expm1(1)
+        for module in self.modules():
+            if isinstance(module, BinaryConv2d):
+                module.tau = tau
+
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Features]:
+        stages = [self.bn1(self.conv1(x))]
+        for layer in self.layers:
+            stages.append(layer(stages[-1]))
+        penultimate = self.bn2(stages[-1].mean(dim=(2, 3)))
+        logits = self.linear(penultimate)
+        return (logits, Features(tuple(stages), penultimate)) if return_features else logits
