@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands.add_subcommand("demo", _demo_parser(), help="four losses on handwritten digits, in minutes")
     commands.add_subcommand("train", train_parser(), help="train a student from a frozen teacher, or a teacher")
     commands.add_subcommand("compare", ArgumentParser(), help="methods × seeds of one pair of models, on one page")
+    commands.add_subcommand("probe", _probe_parser(), help="a linear classifier on a trained model's frozen features")
     commands.add_subcommand("recipes", _recipes_parser(), help="list the recipes")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -64,16 +65,32 @@ def train_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Train a student from a frozen teacher; without --teacher.model, train plainly, as for a teacher."
     )
+    _add_recipe(parser)
+    parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/RECIPE/seedN")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
+    parser.add_argument("--ckpt-path", type=Path | None, help="go on from this checkpoint")
+    return parser
+
+
+def _probe_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Freeze the trained model --student and train a linear classifier on its penultimate features."
+    )
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="of the model: a weights.pt of this tool, or a state_dict"
+    )
+    _add_recipe(parser)
+    parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/probe/DATA/…")
+    return parser
+
+
+def _add_recipe(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         action=_ActionRecipe,
         help="name of a recipe (see `itrd-distill recipes`) or YAML file with any of the settings below",
     )
     parser.add_class_arguments(Recipe, as_group=False)
-    parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/RECIPE/seedN")
-    parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
-    parser.add_argument("--ckpt-path", type=Path | None, help="go on from this checkpoint")
-    return parser
 
 
 def _recipes_parser() -> ArgumentParser:
@@ -100,6 +117,12 @@ def _train(settings: Namespace) -> None:
     train_command(_recipe(settings), settings.out, settings.resume, settings.ckpt_path)
 
 
+def _probe(settings: Namespace) -> None:
+    from itrd_distill.probe import probe_command
+
+    probe_command(_recipe(settings), settings.weights, settings.out)
+
+
 def _compare(arguments: list[str]) -> None:
     from itrd_distill.compare_command import compare_command
 
@@ -111,4 +134,4 @@ def _recipe(settings: Namespace) -> Recipe:
     return Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
 
 
-_COMMANDS = {"demo": _demo, "train": _train, "recipes": _recipes}
+_COMMANDS = {"demo": _demo, "train": _train, "probe": _probe, "recipes": _recipes}

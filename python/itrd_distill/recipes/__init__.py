@@ -1,4 +1,5 @@
-"""The paper's experiments by name: DATASET/TEACHER-STUDENT-METHOD distils, DATASET/MODEL trains a teacher.
+"""The paper's experiments by name: DATASET/TEACHER-STUDENT-METHOD distils, DATASET/MODEL trains a teacher
+(or, with `itrd-distill probe`, a linear classifier on the frozen model).
 
 A recipe is put together from the YAML files beside this one, later ones going before earlier ones: the data set's
 settings, what its student wants, the method's, the method's for this student, within or across families, and the data
@@ -22,8 +23,10 @@ def names() -> list[str]:
     """Every teacher and every pair × method that the data sets' files list."""
     found = []
     for dataset in _stems("datasets"):
-        pairs = _read(f"datasets/{dataset}.yaml").get("pairs", [])
-        found += [f"{dataset}/{model}" for model in dict.fromkeys(model for pair in pairs for model in pair)]
+        listed = _read(f"datasets/{dataset}.yaml")
+        pairs = listed.get("pairs", [])
+        models = [*listed.get("models", []), *(model for pair in pairs for model in pair)]
+        found += [f"{dataset}/{model}" for model in dict.fromkeys(models)]
         found += [f"{dataset}/{teacher}-{student}-{m}" for teacher, student in pairs for m in methods()]
     return found
 
@@ -45,7 +48,8 @@ def resolve(name: str) -> dict[str, Any]:
     _check("data set", dataset, _stems("datasets"), name)
     base = _read(f"datasets/{dataset}.yaml")
     own_methods = base.pop("methods", {})
-    base.pop("pairs", None)
+    for listing in ("pairs", "models"):
+        base.pop(listing, None)
     parts = rest.split("-")
     if len(parts) == 1:
         _check("model", rest, model_names(), name)

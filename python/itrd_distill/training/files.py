@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from itrd_distill.models import create_model
 
@@ -41,26 +41,34 @@ def save_model(path: Path, model: nn.Module, name: str, num_classes: int, test_a
     write_atomically(path, lambda partial: torch.save(content, partial))
 
 
-def load_model(path: str | Path, name: str, num_classes: int) -> nn.Module:
-    """The model `name` with the weights of `path`: {"model": state_dict, …} or a bare state_dict.
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """The state_dict in `path`, which holds it bare or as {"model": state_dict, …}; nothing in it is executed.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, or one of another model; the message says which.
+        ValueError: it is no checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; train one with `itrd-distill train`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("model", content)
+        return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
-    state = content.get("model", content) if isinstance(content, dict) else content
+
+
+def load_model(path: str | Path, name: str, num_classes: int) -> nn.Module:
+    """The model `name` with the weights of `path`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_state`, or the weights are another model's; the message says which.
+    """
+    state = load_state(path)
     model = create_model(name, num_classes)
     try:
         model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        trained = content.get("name") if isinstance(content, dict) else None
-        of = f", it holds {trained}" if isinstance(trained, str) else ""
-        raise ValueError(f"{path} does not fit {name} with {num_classes} classes{of}: {error}") from error
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit {name} with {num_classes} classes: {error}") from error
     return model

@@ -58,6 +58,7 @@ def train(
     *,
     data: ImageData | None = None,
     teacher: nn.Module | None = None,
+    student: nn.Module | None = None,
     report: Callable[[Row], None] | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
@@ -68,6 +69,7 @@ def train(
         recipe: the run.
         directory: of this run alone.
         data, teacher: given where several runs share them, else made as the recipe says.
+        student: given where it is none of `create_model`.
         report: called with every epoch's row.
         callbacks: further ones of Lightning, such as a progress bar.
         checkpoint: go on from this one.
@@ -83,7 +85,7 @@ def train(
         teacher = load_teacher(recipe, data)
     # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
     L.seed_everything(recipe.seed, verbose=False)
-    student = create_model(recipe.student, data.num_classes)
+    student = student or create_model(recipe.student, data.num_classes)
     module = _module(recipe, student, teacher, data)
     if checkpoint is None:
         if module.loss is not None and module.loss.preparation_epochs:

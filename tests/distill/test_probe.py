@@ -1,0 +1,68 @@
+"""`itrd-distill probe`: frozen features, their cache, and the linear classifier on them."""
+
+import pytest
+import torch
+
+from itrd_distill.cli import main
+from itrd_distill.data import create_data
+from itrd_distill.models import create_model
+from itrd_distill.probe import cached_features, extract
+from itrd_distill.training.run import RunResult
+from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
+
+RECIPE = Recipe(
+    student="convnet_8_16",
+    data=DataSettings("digits", test_batch_size=64, options={"train_images": 100}),
+    trainer=TrainerSettings(accelerator="cpu"),
+)
+
+
+@pytest.fixture
+def data():
+    return create_data("digits", train_images=100)
+
+
+def test_features_are_the_frozen_models_in_order(data):
+    model = create_model("convnet_8_16", 7).train()
+    data.train.augmented = True
+    found = extract(model, data.train, RECIPE)
+    assert data.train.augmented
+    data.train.augmented = False
+    images = data.train.__getitems__([(0, i) for i in range(100)]).images
+    with torch.no_grad():
+        expected = model.eval()(images, return_features=True)[1].penultimate
+    torch.testing.assert_close(found["features"], expected)
+    assert torch.equal(found["labels"], data.train.labels)
+
+
+def test_features_are_computed_once_for_a_model_and_its_images(data, tmp_path, monkeypatch):
+    model, path = create_model("convnet_8_16", 7), tmp_path / "features.pt"
+    first = cached_features(model, data, RECIPE, path)
+    with monkeypatch.context() as patch:
+        patch.setattr("itrd_distill.probe.extract", None)
+        again = cached_features(model, data, RECIPE, path)
+    assert torch.equal(first.train.features, again.train.features)
+    torch.nn.init.ones_(model.blocks[1][1].bias)
+    other = cached_features(model, data, RECIPE, path)
+    assert not torch.equal(first.train.features, other.train.features)
+
+
+def test_a_linear_classifier_is_trained_on_frozen_features(tmp_path, capsys):
+    """On digits even the features of an untrained model let a linear classifier do far better than chance."""
+    torch.manual_seed(0)
+    model = create_model("convnet_32_64", 5)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    main([
+        "probe", "--weights", str(tmp_path / "weights.pt"), "--student", "convnet_32_64",
+        "--out", str(tmp_path / "probe"),
+        "--trainer.epochs", "10", "--optimizer.learning_rate", "0.5", "--trainer.checkpoint_every", "10",
+    ])  # fmt: skip
+    result = RunResult.read(tmp_path / "probe")
+    assert result.test_accuracy > 0.5
+    assert result.parameters == 64 * 10 + 10
+    assert "convnet_32_64 → digits: " in capsys.readouterr().out
+
+
+def test_weights_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(SystemExit, match="no checkpoint at .*nothing.pt"):
+        main(["probe", "--weights", str(tmp_path / "nothing.pt"), "--student", "convnet_8_16"])
