@@ -139,11 +139,17 @@ def fake_backward(
     return like(z_e, want_e), like(z_t, want_t), like(z_s, want_s) if z_s is not None else z_t.new_empty(0)
 
 
+# Definitions made from Python end with the object that made them.
+_LIBRARIES: list[torch.library.Library] = []
+
+
 def _register() -> dict[str, torch._ops._OpNamespace]:
     operators = {}
     for name in backends.WITH_OPERATORS:
         namespace = f"itrd_{name}"
         if backends.has_operators(name):
+            if name == "triton":
+                _LIBRARIES.append(backends.triton.register(FORWARD_SCHEMA, BACKWARD_SCHEMA))
             torch.library.register_fake(f"{namespace}::forward", fake_forward)
             torch.library.register_fake(f"{namespace}::backward", fake_backward)
             operators[name] = getattr(torch.ops, namespace)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 
-from itrd_kernels.backends import native
+import torch
+
+from itrd_kernels.backends import native, triton
 
 # Backends in the order in which "auto" prefers them; those with operators own the namespace itrd_<name>.
 WITH_OPERATORS = ("cpu", "triton", "cuda")
-
-
-def _triton_unavailable() -> str | None:
-    return "the Triton kernels are not part of this release yet; use backend='auto'"
 
 
 def _cuda_unavailable() -> str | None:
@@ -19,33 +17,52 @@ def _cuda_unavailable() -> str | None:
 _UNAVAILABLE: dict[str, Callable[[], str | None]] = {
     "reference": lambda: None,
     "cpu": lambda: native.unavailable("cpu"),
-    "triton": _triton_unavailable,
+    "triton": triton.unavailable,
     "cuda": _cuda_unavailable,
 }
 
 # The reasons do not change while the process runs, and asking on every call would cost more than a small batch.
 _REASONS = {name: unavailable() for name, unavailable in _UNAVAILABLE.items()}
 
-_DEVICE_TYPE = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}
+_DEVICE_TYPES = {
+    "cpu": ("cpu",),
+    # The interpreter takes tensors of both kinds, and has to be asked for.
+    "triton": ("cuda", "cpu") if triton.interpreting() else ("cuda",),
+    "cuda": ("cuda",),
+}
 
 
 def available_backends() -> dict[str, str | None]:
     """{backend: None if it can run here, else the reason and the remedy}."""
-    return dict(_REASONS)
+    return {name: reason or _no_device(name) for name, reason in _REASONS.items()}
+
+
+def _no_device(name: str) -> str | None:
+    if "cpu" in _DEVICE_TYPES.get(name, ("cpu",)) or torch.cuda.is_available():
+        return None
+    return f"torch {torch.__version__} sees no GPU; {_ON_CPU[name]}"
+
+
+_ON_CPU = {
+    "triton": "set TRITON_INTERPRET=1 before Python starts to run its kernels, slowly, on CPU tensors",
+}
 
 
 def why_not(name: str, device_type: str) -> str | None:
     """None if the backend can run on tensors of this device type, else the reason and the remedy."""
     reason = _REASONS[name]
-    if reason is None and device_type != _DEVICE_TYPE.get(name, device_type):
-        return f"it runs on {_DEVICE_TYPE[name]} tensors; move the inputs there, or use backend='auto'"
+    types = _DEVICE_TYPES.get(name, (device_type,))
+    if reason is None and device_type not in types:
+        hint = f", or {_ON_CPU[name]}" if device_type == "cpu" and name in _ON_CPU else ""
+        return f"it runs on {types[0]} tensors; move the inputs there, or use backend='auto'{hint}"
     return reason
 
 
 def fastest(device_type: str) -> str:
     """The backend that "auto" takes on this device type; "reference" wherever no other can run."""
     for name in WITH_OPERATORS:
-        if why_not(name, device_type) is None:
+        # An interpreter, which runs on CPU tensors what is meant for a GPU, is for tests.
+        if why_not(name, device_type) is None and device_type == _DEVICE_TYPES[name][0]:
             return name
     return "reference"
 

@@ -1,0 +1,121 @@
+"""Block sizes, warps and pipeline stages, from small tables: by dtype and precision, by size, by architecture.
+
+The buckets are coarse, so that a last, smaller batch compiles at most one more variant, once.
+"""
+
+import functools
+from typing import NamedTuple
+
+import torch
+
+
+class Statistics(NamedTuple):
+    """`statistics_kernel`: rows of a program, and the columns that it takes at a time."""
+
+    rows: int
+    columns: int = 128
+    warps: int = 4
+
+
+class Potential(NamedTuple):
+    """`potential_kernel`: BLOCK × BLOCK tiles of W, DEPTH features at a time."""
+
+    block: int
+    depth: int
+    warps: int
+    stages: int
+
+
+class Product(NamedTuple):
+    """`product_kernel`: BLOCK rows (the tiles') × `columns` per program, DEPTH rows of ẑ at a time."""
+
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+
+class Configuration(NamedTuple):
+    statistics: Statistics
+    potential: Potential
+    product: Product
+
+
+# Upper ends of the buckets of n; the last table is for everything beyond.
+SMALL, MEDIUM = 512, 2048
+
+# "half" and "tf32" use the matrix units; "ieee" is float32 on the ordinary units, whose accumulators and operands share
+# the registers; "double" is float64.
+TABLES: dict[str, tuple[tuple[Potential, Product], ...]] = {
+    "half": (
+        (Potential(32, 64, 4, 3), Product(64, 32, 4, 3)),
+        (Potential(64, 64, 4, 3), Product(64, 64, 4, 3)),
+        (Potential(128, 64, 8, 3), Product(128, 64, 8, 3)),
+    ),
+    "tf32": (
+        (Potential(32, 32, 4, 3), Product(64, 32, 4, 3)),
+        (Potential(64, 32, 4, 3), Product(64, 32, 4, 3)),
+        (Potential(128, 32, 8, 3), Product(128, 32, 8, 3)),
+    ),
+    "ieee": (
+        (Potential(32, 32, 4, 2), Product(32, 32, 4, 2)),
+        (Potential(64, 32, 8, 2), Product(64, 32, 8, 2)),
+        (Potential(64, 32, 8, 2), Product(64, 32, 8, 2)),
+    ),
+    "double": (
+        (Potential(32, 16, 4, 2), Product(32, 16, 4, 2)),
+        (Potential(32, 16, 4, 2), Product(32, 16, 4, 2)),
+        (Potential(64, 16, 8, 2), Product(64, 16, 8, 2)),
+    ),
+}
+
+# `gradient_kernel` and the programs that merge moments.
+GRADIENT_ROWS, GRADIENT_COLUMNS = 16, 128
+MERGE_BLOCKS, MERGE_COLUMNS = 32, 32
+
+
+@functools.cache
+def architecture(device: torch.device) -> str:
+    """"sm_90", "gfx942", … of a GPU; the interpreter on CPU tensors counts as sm_80."""
+    if device.type != "cuda":
+        return "sm_80"
+    if torch.version.hip:
+        return torch.cuda.get_device_properties(device).gcnArchName.split(":")[0]
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+def precision(dtype: torch.dtype, tf32: bool, arch: str) -> str:
+    """Triton's `input_precision`: tf32 only where the user allows it and the architecture has it."""
+    has_tf32 = arch.startswith("sm_") or arch == "gfx942"
+    return "tf32" if dtype == torch.float32 and tf32 and has_tf32 else "ieee"
+
+
+def kind(dtype: torch.dtype, precision: str) -> str:
+    if dtype == torch.float64:
+        return "double"
+    if dtype == torch.float32:
+        return precision
+    return "half"
+
+
+def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configuration:
+    potential, product = TABLES[kind(dtype, precision)][0 if n <= SMALL else 1 if n <= MEDIUM else 2]
+    if not arch.startswith("sm_"):
+        # AMD's 64 KiB of local memory hold two stages of every table row.
+        potential, product = potential._replace(stages=2), product._replace(stages=2)
+    return Configuration(Statistics(16 if n <= 4096 else 64), potential, product)
+
+
+def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
+    """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 16·n·d."""
+    if not matrices:
+        return [(0, tiles)]
+    budget = (64 * 2**20 + 16 * n * d) // (matrices * block * block * dtype.itemsize)
+    found, first = [], 0
+    while first < tiles:
+        # The first panel is the largest in tiles, so that equal heights fit where the first does.
+        height = next((h for h in range(tiles - first, 1, -1) if h * (2 * (tiles - first) - h + 1) // 2 <= budget), 1)
+        found.append((first, first + height))
+        first += height
+    return found

@@ -1,0 +1,223 @@
+"""The mutual-information loss (Eqs. 7–9), per pair of rows of z_s and z_t: device functions.
+
+Forward: row norms → `potential_tile`, a tile of W and its share of the loss → `multiply`, W times ẑ and the projection.
+The saved gradient needs no arithmetic in the backward pass but the upstream factor. csrc/README.md derives the formulas.
+
+Every row z is used as s·z with a power of two s, 1 unless the row's size is extreme; r = 1/‖s·z‖, 0 for a zero row.
+W is symmetric: the tiles (i, j ≥ i) are kept, each BLOCK × BLOCK and contiguous, the rows i of one panel after another.
+"""
+
+import triton
+import triton.language as tl
+
+from itrd_kernels.backends.triton.numerics import as_operand, divide_or_zero, inverse_power, power_of_two
+
+
+@triton.jit
+def add_to_norms(unit, square, x):
+    """Σ x² per row in units of unit², which grows with the largest entry seen, so that squares stay in range."""
+    larger = tl.maximum(unit, power_of_two(tl.max(tl.abs(x), 1)))
+    shrink = unit * inverse_power(larger)
+    scaled = x * inverse_power(larger)[:, None]
+    return larger, square * (shrink * shrink) + tl.sum(scaled * scaled, 1)
+
+
+@triton.jit
+def scale_and_rnorm(unit, square, DTYPE: tl.constexpr):
+    """(s, r) per row. Rows whose raw products are safe in DTYPE keep s = 1, and the fast path of the tiles."""
+    if DTYPE == tl.float64:
+        low, high = 2.0**-400, 2.0**400
+    elif DTYPE == tl.float16:
+        low, high = 2.0**-4, 2.0**4
+    else:
+        low, high = 2.0**-40, 2.0**40
+    tame = ((unit >= low) & (unit <= high)) | (square == 0)
+    root = tl.sqrt(square)
+    rnorm = tl.where(square == 0, 0.0, 1 / tl.where(square == 0, 1.0, tl.where(tame, root * unit, root)))
+    return tl.where(tame, 1.0, inverse_power(unit)), rnorm
+
+
+@triton.jit
+def tile_index(i, j, first, tiles):
+    """Position of tile (i, j ≥ i) among those of the panel that begins with block row `first`."""
+    row = (i - first).to(tl.int64)
+    return row * (tiles - first) - row * (row - 1) // 2 + (j - i)
+
+
+@triton.jit
+def coefficients(counts, logged, blocks, LOG: tl.constexpr, CHUNK: tl.constexpr, ACC: tl.constexpr):
+    """(c, c_s/c, c_st/c): c_s = 1/m_s², c_st = 1/m_st², 0 where nothing is counted; c the larger one.
+
+    In the log form they hold the sums of all tiles, so that an earlier launch has left them in `logged`.
+    """
+    if LOG:
+        c_s, c_st = tl.load(logged), tl.load(logged + 1)
+    else:
+        m_s, m_st = count(counts, blocks, 0, CHUNK, ACC), count(counts, blocks, 1, CHUNK, ACC)
+        c_s, c_st = divide_or_zero(1.0, m_s * m_s), divide_or_zero(1.0, m_st * m_st)
+    # NaN > x is false, and c_s is NaN where c_st is.
+    c = tl.where(c_st > c_s, c_st, c_s)
+    return c, divide_or_zero(c_s, c), divide_or_zero(c_st, c)
+
+
+@triton.jit
+def count(counts, blocks, row, CHUNK: tl.constexpr, ACC: tl.constexpr):
+    """Sum over the blocks of rows of what `counts` (4, blocks) holds in one of its rows."""
+    total = tl.zeros((CHUNK,), ACC)
+    for start in range(0, blocks, CHUNK):
+        block = start + tl.arange(0, CHUNK)
+        total += tl.load(counts + row * blocks + block, block < blocks, 0.0)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def dot_tile(
+    z, stride, row_i, row_j, scale_i, scale_j, n, d,
+    BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """(s_i z_i)·(s_j z_j) for the rows of two blocks."""
+    depth = tl.arange(0, DEPTH)
+    left = z + row_i.to(tl.int64)[:, None] * stride + depth[None, :]
+    right = z + row_j.to(tl.int64)[:, None] * stride + depth[None, :]
+    inside_i, inside_j = (row_i < n)[:, None], (row_j < n)[:, None]
+    products = tl.zeros((BLOCK, BLOCK), ACC)
+    if z.dtype.element_ty == tl.float16:
+        # Products of float16 are far from the ends of float32, so the scales can wait.
+        for k in range(0, d, DEPTH):
+            a = tl.load(left + k, inside_i & (depth[None, :] < d - k), 0.0)
+            b = tl.load(right + k, inside_j & (depth[None, :] < d - k), 0.0)
+            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION, out_dtype=ACC)
+        products = products * scale_i[:, None] * scale_j[None, :]
+    elif tl.max((scale_i != 1).to(tl.int32) | (scale_j != 1).to(tl.int32), 0) == 0:
+        for k in range(0, d, DEPTH):
+            a = tl.load(left + k, inside_i & (depth[None, :] < d - k), 0.0)
+            b = tl.load(right + k, inside_j & (depth[None, :] < d - k), 0.0)
+            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION, out_dtype=ACC)
+    else:
+        for k in range(0, d, DEPTH):
+            a = tl.load(left + k, inside_i & (depth[None, :] < d - k), 0.0)
+            b = tl.load(right + k, inside_j & (depth[None, :] < d - k), 0.0)
+            a = (a.to(ACC) * scale_i[:, None]).to(a.dtype)
+            b = (b.to(ACC) * scale_j[:, None]).to(b.dtype)
+            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION, out_dtype=ACC)
+    return products
+
+
+@triton.jit
+def potential_tile(g_s, g_t, c_s, c_st):
+    """The epilogue of a tile: (loss per pair, ∂/∂G_s and ∂/∂G_t, each over 2) of c_s G_s² − c_st G_s² G_t²."""
+    w_s = g_s * (c_s - c_st * g_t * g_t)
+    return w_s * g_s, w_s, -c_st * g_s * g_s * g_t
+
+
+@triton.jit
+def keep_tile(
+    w, products, scale_i, scale_j, rnorm_i, rnorm_j, weights, projections, index,
+    DTYPE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """Store a tile of W, and its share of ẑ_i·Σ_j W_ij ẑ_j, formed of the rounded operands that `multiply` will read."""
+    local = tl.arange(0, BLOCK)
+    w = as_operand(w, DTYPE, PRECISION)
+    tl.store(weights + index * BLOCK * BLOCK + local[:, None] * BLOCK + local[None, :], w)
+    w = w.to(ACC)
+    of_j = as_operand(w * weight_of_row(scale_j, rnorm_j, DTYPE)[None, :], DTYPE, PRECISION).to(ACC) * products
+    of_i = as_operand(w * weight_of_row(scale_i, rnorm_i, DTYPE)[:, None], DTYPE, PRECISION).to(ACC) * products
+    if DTYPE != tl.float16:
+        of_j = of_j * (1 / scale_j)[None, :]
+        of_i = of_i * (1 / scale_i)[:, None]
+    tl.store(projections + index * 2 * BLOCK + local, tl.sum(of_j, 1) * rnorm_i)
+    tl.store(projections + (index * 2 + 1) * BLOCK + local, tl.sum(of_i, 0) * rnorm_j)
+
+
+@triton.jit
+def weight_of_row(scale, rnorm, DTYPE: tl.constexpr):
+    """1/‖z‖, to be multiplied by z as it lies in memory; float16, whose range is short, multiplies s·z instead."""
+    if DTYPE == tl.float16:
+        return rnorm
+    return rnorm * scale
+
+
+@triton.jit
+def multiply(
+    z, stride, scales, rnorms, weights, projections, carried, out, i, column_block, first, last, tiles, n, d, c, wild,
+    BLOCK: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """∂L/∂z of block row i, some columns: 4c (g − (g·ẑ_i) ẑ_i)/‖z_i‖ with g = Σ_j W_ij ẑ_j.
+
+    A panel of W holds tiles (i, j ≥ i) with first ≤ i < last; earlier panels have left their share of g in `out`, and
+    of g·ẑ_i in `carried`.
+    """
+    row = i * BLOCK + tl.arange(0, BLOCK)
+    columns = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    here = row.to(tl.int64)[:, None] * d + columns[None, :]
+    inside = (row < n)[:, None] & (columns < d)[None, :]
+    g = tl.zeros((BLOCK, COLUMNS), ACC)
+    if PANELS:
+        g = tl.load(out + here, inside & (first > 0), 0.0)
+    # Above the diagonal the stored tiles are (j, i): read transposed.
+    above, below = tl.minimum(i, last), tl.where(i < last, tiles, i)
+    if z.dtype.element_ty == tl.float16 and wild > 0:
+        g = _add_rows(g, z, stride, scales, rnorms, weights, i, first, above, first, tiles, n, d, columns,
+                      True, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+        g = _add_rows(g, z, stride, scales, rnorms, weights, i, i, below, first, tiles, n, d, columns,
+                      False, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+    else:
+        g = _add_rows(g, z, stride, scales, rnorms, weights, i, first, above, first, tiles, n, d, columns,
+                      True, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+        g = _add_rows(g, z, stride, scales, rnorms, weights, i, i, below, first, tiles, n, d, columns,
+                      False, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+    projection = _projection(projections, i, first, tl.where(i < last, tiles, last), tiles, BLOCK, ACC)
+    if PANELS:
+        projection += tl.load(carried + row, (row < n) & (first > 0), 0.0)
+        if i >= last:
+            tl.store(out + here, g, inside)
+            tl.store(carried + row, projection, (row < n) & (column_block == 0))
+    if (not PANELS) or i < last:
+        scale = tl.load(scales + row, row < n, 1.0)
+        rnorm = tl.load(rnorms + row, row < n, 0.0)
+        own = tl.load(z + row.to(tl.int64)[:, None] * stride + columns[None, :], inside, 0.0).to(ACC)
+        unit = own * scale[:, None] * rnorm[:, None]
+        tl.store(out + here, (g - projection[:, None] * unit) * (4 * c * (rnorm * scale))[:, None], inside)
+
+
+@triton.jit
+def _add_rows(
+    g, z, stride, scales, rnorms, weights, i, begin, end, first, tiles, n, d, columns,
+    TRANSPOSED: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """g + Σ_k W_ik ẑ_k for the rows k of the tiles begin ≤ k < end."""
+    local, depth = tl.arange(0, BLOCK), tl.arange(0, DEPTH)
+    for start in range(begin * BLOCK, end * BLOCK, DEPTH):
+        k, within = start // BLOCK, start % BLOCK
+        row = start + depth
+        scale = tl.load(scales + row, row < n, 1.0)
+        weight = weight_of_row(scale, tl.load(rnorms + row, row < n, 0.0), z.dtype.element_ty)
+        x = tl.load(
+            z + row.to(tl.int64)[:, None] * stride + columns[None, :], (row < n)[:, None] & (columns < d)[None, :], 0.0
+        )
+        if SCALED:
+            x = (x.to(ACC) * scale[:, None]).to(x.dtype)
+        if TRANSPOSED:
+            tile = weights + (tile_index(k, i, first, tiles) * BLOCK + within) * BLOCK
+            w = tl.load(tile + depth[:, None] * BLOCK + local[None, :]).to(ACC) * weight[:, None]
+            w = tl.trans(as_operand(w, x.dtype, PRECISION))
+        else:
+            tile = weights + tile_index(i, k, first, tiles) * BLOCK * BLOCK + within
+            w = tl.load(tile + local[:, None] * BLOCK + depth[None, :]).to(ACC) * weight[None, :]
+            w = as_operand(w, x.dtype, PRECISION)
+        g = tl.dot(w, x, g, input_precision=PRECISION, out_dtype=ACC)
+    return g
+
+
+@triton.jit
+def _projection(projections, i, begin, end, tiles, BLOCK: tl.constexpr, ACC: tl.constexpr):
+    """ẑ_i·g_i of block row i: the shares that the tiles (i, k), begin ≤ k < end, have left."""
+    local = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), ACC)
+    for start in range(begin, end, 16):
+        k = start + tl.arange(0, 16)
+        slot = tile_index(tl.minimum(k, i), tl.maximum(k, i), begin, tiles) * 2 + (k < i)
+        total += tl.sum(tl.load(projections + slot[:, None] * BLOCK + local[None, :], (k < end)[:, None], 0.0), 0)
+    return total

@@ -1,0 +1,204 @@
+"""From operator arguments to launches: workspace, grids, configurations. Nothing here reads a value from the device."""
+
+import contextlib
+import os
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from itrd_kernels.backends.triton import configurations, kernels, tuning
+from itrd_kernels.backends.triton.correlation import PARTIALS
+from itrd_kernels.ops import MOMENTS, fake_backward
+
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+# Triton's interpreter computes wrongly with bfloat16; tests that mend the interpreter turn this off.
+widen_bfloat16 = INTERPRETING
+
+
+def launch(kernel, programs: int, *arguments, **constants) -> None:
+    """The one place from which every kernel starts; tests step in here."""
+    tuning.tuned(kernel)[(programs,)](*arguments, **constants)
+
+
+def forward(
+    z_e: Tensor,
+    z_t: Tensor,
+    z_s: Tensor | None,
+    alpha: float,
+    beta_corr: float,
+    beta_mi: float,
+    log: bool,
+    want_e: bool,
+    want_t: bool,
+    want_s: bool,
+    tf32: bool,
+) -> tuple[Tensor, ...]:
+    """The operator `forward` of ops.py."""
+    z_e, z_t = _readable(z_e), _readable(z_t)
+    gram_input = z_e if z_s is None else _readable(z_s)
+    want_gram = (beta_mi != 0 and (want_e if z_s is None else want_s), beta_mi != 0 and want_t)
+    step = _Forward(z_e, z_t, gram_input, beta_corr != 0, beta_mi != 0, z_s is None, log, want_gram, tf32)
+    with _on(z_t.device):
+        step.statistics()
+        if log and step.gram:
+            # c_s and c_st hold the sums of all tiles: the tiles are formed once for them and once for W.
+            step.potential(0, step.tiles, (alpha, beta_corr, beta_mi), sums=True, keep=(False, False))
+        for first, last in step.panels if any(want_gram) or not (log and step.gram) else ():
+            step.potential(first, last, (alpha, beta_corr, beta_mi), sums=not (log and step.gram), keep=want_gram)
+            if any(want_gram):
+                step.product(first, last)
+    moments = step.moments if step.moments is not None and (want_e or want_t) else step.new(0)
+    return *step.scalars, moments, *(step.new(0) if out is None else out for out in step.out)
+
+
+class _Forward:
+    """The workspace of a step and its three launches."""
+
+    def __init__(
+        self, z_e: Tensor, z_t: Tensor, z_s: Tensor, correlation: bool, gram: bool, shared: bool, log: bool,
+        want_gram: tuple[bool, bool], tf32: bool,
+    ) -> None:  # fmt: skip
+        self.z_e, self.z_t, self.z_s = z_e, z_t, z_s
+        self.correlation, self.gram, self.shared, self.log = correlation, gram, shared, log
+        self.n, self.d_t, self.d_s = *z_t.shape, z_s.shape[1]
+        arch = configurations.architecture(z_t.device)
+        self.precision = configurations.precision(z_t.dtype, tf32, arch)
+        self.configuration = configurations.choose(self.n, z_t.dtype, self.precision, arch)
+        self.wide = torch.promote_types(z_t.dtype, torch.float32)
+        block = self.configuration.potential.block
+        self.blocks = triton.cdiv(self.n, self.configuration.statistics.rows)
+        self.tiles = triton.cdiv(self.n, block) if gram else 0
+        self.merges = triton.cdiv(self.d_t, configurations.MERGE_COLUMNS) if correlation else 0
+
+        self.scalars = (self.new(), self.new(), self.new())
+        self.ticket = self.new(1, dtype=torch.int32)
+        self.moments = self.new(MOMENTS, self.d_t) if correlation else None
+        self.partials = self.new(self.blocks, PARTIALS, self.d_t) if correlation else None
+        self.rows, self.counts = (self.new(4, self.n), self.new(4, self.blocks)) if gram else (None, None)
+        self.sums = self.new(2, _tile_count(0, self.tiles, self.tiles)) if gram else None
+        self.logged = self.new(2) if gram and log else None
+
+        self.panels = configurations.panels(self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(self.d_s, self.d_t))
+        storage = max(_tile_count(*panel, self.tiles) for panel in self.panels)
+        self.weights = [self.new(storage, block, block, dtype=z_t.dtype) if want else None for want in want_gram]
+        self.projections = [self.new(storage, 2, block) if want else None for want in want_gram]
+        self.carried = [self.new(self.n) if want and len(self.panels) > 1 else None for want in want_gram]
+        self.out = [self.new(*z.shape) if want else None for z, want in zip((z_s, z_t), want_gram, strict=True)]
+
+    def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        return self.z_t.new_empty(shape, dtype=dtype or self.wide)
+
+    @property
+    def accumulator(self):
+        return tl.float64 if self.wide == torch.float64 else tl.float32
+
+    def statistics(self) -> None:
+        rows, columns, warps = self.configuration.statistics
+        launch(
+            kernels.statistics_kernel, self.blocks,
+            self.z_e if self.correlation else None, self.z_t,
+            self.z_s if self.gram and not (self.shared and self.correlation) else None,
+            self.partials, self.rows, self.counts, self.ticket, self.n, self.d_t, self.d_s,
+            self.z_e.stride(0), self.z_t.stride(0), self.z_s.stride(0), self.blocks,
+            CORRELATION=self.correlation, GRAM=self.gram, ROWS=rows, COLUMNS=columns, ACC=self.accumulator,
+            num_warps=warps,
+        )  # fmt: skip
+
+    def potential(
+        self, first: int, last: int, factors: tuple[float, float, float], sums: bool, keep: tuple[bool, bool]
+    ) -> None:
+        # The columns' moments are merged beside the first tiles.
+        correlation = self.correlation and sums and first == 0
+        merges = self.merges if correlation else 0
+        summed = [(0, self.tiles)] if self.log else self.panels
+        participants = self.merges + sum(_tile_programs(*panel, self.tiles) for panel in summed)
+        block, depth, warps, stages = self.configuration.potential
+        launch(
+            kernels.potential_kernel, merges + _tile_programs(first, last, self.tiles),
+            self.z_e, self.z_t, self.z_s, self.partials, self.moments, self.rows, self.counts, self.logged, self.sums,
+            *self.weights, *self.projections, self.ticket, *self.scalars,
+            self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, first, last, self.tiles,
+            merges, participants, *factors,
+            CORRELATION=correlation, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
+            ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
+            COLUMNS=configurations.MERGE_COLUMNS, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
+            ACC=self.accumulator, num_warps=warps, num_stages=stages,
+        )  # fmt: skip
+
+    def product(self, first: int, last: int) -> None:
+        columns, depth, warps, stages = self.configuration.product
+        across = sum(triton.cdiv(out.shape[1], columns) for out in self.out if out is not None)
+        launch(
+            kernels.product_kernel, across * (self.tiles - first),
+            self.z_t, self.z_s, self.rows, self.counts, self.logged, *self.weights, *self.projections, *self.carried,
+            *self.out, self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, first, last,
+            self.tiles,
+            LOG=self.log, KEEP_S=self.out[0] is not None, KEEP_T=self.out[1] is not None, PANELS=len(self.panels) > 1,
+            BLOCK=self.configuration.potential.block, COLUMNS=columns, DEPTH=depth, PRECISION=self.precision,
+            ACC=self.accumulator, num_warps=warps, num_stages=stages,
+        )  # fmt: skip
+
+
+def _tile_count(first: int, last: int, tiles: int) -> int:
+    """Tiles (i, j ≥ i) with first ≤ i < last."""
+    return (last - first) * (2 * tiles - first - last + 1) // 2
+
+
+def _tile_programs(first: int, last: int, tiles: int) -> int:
+    """Programs for those tiles: block rows are taken in pairs; an odd one in the middle leaves some without a tile."""
+    return (2 * tiles - first - last + 1) * triton.cdiv(last - first, 2)
+
+
+def backward(
+    g_total: Tensor | None,
+    g_correlation: Tensor | None,
+    g_mutual_information: Tensor | None,
+    z_e: Tensor,
+    z_t: Tensor,
+    z_s: Tensor | None,
+    moments: Tensor,
+    dgram_s: Tensor,
+    dgram_t: Tensor,
+    beta_corr: float,
+    beta_mi: float,
+    want_e: bool,
+    want_t: bool,
+    want_s: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator `backward` of ops.py: one launch."""
+    grads = fake_backward(
+        g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
+        beta_corr, beta_mi, want_e, want_t, want_s,
+    )  # fmt: skip
+    grad_e, grad_t, grad_s = (grad if grad.numel() else None for grad in grads)
+    dgram_s, dgram_t = (dgram if dgram.numel() else None for dgram in (dgram_s, dgram_t))
+    z_e, z_t = _readable(z_e), _readable(z_t)
+    n, d_t = z_t.shape
+    d_s = d_t if z_s is None else z_s.shape[1]
+    rows, columns = configurations.GRADIENT_ROWS, configurations.GRADIENT_COLUMNS
+    across = (triton.cdiv(d_t, columns) if want_e or want_t else 0) + (triton.cdiv(d_s, columns) if want_s else 0)
+    with _on(z_t.device):
+        launch(
+            kernels.gradient_kernel, triton.cdiv(n, rows) * across,
+            g_total, g_correlation, g_mutual_information, z_e, z_t, moments if beta_corr else None,
+            dgram_s if z_s is None else None, dgram_t, None if z_s is None else dgram_s, grad_e, grad_t, grad_s,
+            n, d_t, d_s, z_e.stride(0), z_t.stride(0), beta_corr, beta_mi,
+            CORRELATION=beta_corr != 0, ROWS=rows, COLUMNS=columns,
+            ACC=tl.float64 if z_t.dtype == torch.float64 else tl.float32,
+        )  # fmt: skip
+    return grads
+
+
+def _readable(z: Tensor) -> Tensor:
+    """z with unit stride along a row, which bfloat16 under the interpreter leaves as float32."""
+    if widen_bfloat16 and z.dtype == torch.bfloat16:
+        z = z.float()
+    return z if z.stride(1) == 1 else z.contiguous()
+
+
+def _on(device: torch.device):
+    """Triton launches on the current device, which need not be the tensors'."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -1,0 +1,43 @@
+"""Device functions that both losses share: exact scaling by powers of two, rounding of operands, the last program."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def power_of_two(x):
+    """The largest power of two ≤ x, for x ≥ 0, held where its inverse is finite and normal too."""
+    if x.dtype == tl.float64:
+        bits = x.to(tl.int64, bitcast=True) & 0x7FF0000000000000
+        return tl.minimum(tl.maximum(bits, 1 << 52), 2045 << 52).to(tl.float64, bitcast=True)
+    bits = x.to(tl.int32, bitcast=True) & 0x7F800000
+    return tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def inverse_power(a):
+    """1/a of a power of two, without a division."""
+    if a.dtype == tl.float64:
+        return ((2046 << 52) - a.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
+    return ((254 << 23) - a.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def as_operand(x, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
+    """x rounded to what the matrix units read; they would truncate float32 to tf32, which biases every sum."""
+    if DTYPE == tl.float32 and PRECISION == "tf32":
+        return ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    return x.to(DTYPE)
+
+
+@triton.jit
+def divide_or_zero(x, y):
+    """x / y, and 0 where y is 0; NaN stays NaN."""
+    return tl.where(y == 0, 0.0, x / tl.where(y == 0, 1.0, y))
+
+
+@triton.jit
+def is_last(ticket, programs):
+    """True in the program that finishes last: everything that the others stored before is visible to it."""
+    tl.debug_barrier()
+    return tl.atomic_add(ticket, 1, sem="acq_rel", scope="gpu") == programs - 1
