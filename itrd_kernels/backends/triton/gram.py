@@ -4,7 +4,9 @@ Forward: row norms → `potential_tile`, a tile of W and its share of the loss �
 The saved gradient needs no arithmetic in the backward pass but the upstream factor. csrc/README.md derives the formulas.
 
 Every row z is used as s·z with a power of two s, 1 unless the row's size is extreme; r = 1/‖s·z‖, 0 for a zero row.
-W is symmetric: the tiles (i, j ≥ i) are kept, each BLOCK × BLOCK and contiguous, the rows i of one panel after another.
+What is stored of W is V_ij = K r_i W_ij r_j, symmetric too, so that Σ_j V_ij s_j z_j = K r_i Σ_j W_ij ẑ_j needs no other
+factor; K is 1 except in float16, whose range is short. The tiles (i, j ≥ i) are kept, each BLOCK × BLOCK and contiguous,
+block rows one after another.
 """
 
 import triton
@@ -23,18 +25,22 @@ def add_to_norms(unit, square, x):
 
 
 @triton.jit
-def scale_and_rnorm(unit, square, DTYPE: tl.constexpr):
-    """(s, r) per row. Rows whose raw products are safe in DTYPE keep s = 1, and the fast path of the tiles."""
-    if DTYPE == tl.float64:
-        low, high = 2.0**-400, 2.0**400
-    elif DTYPE == tl.float16:
-        low, high = 2.0**-4, 2.0**4
+def scale_and_rnorm(unit, square, spread, DTYPE: tl.constexpr):
+    """(s, r) per row, ‖z‖² = unit² · square. Rows whose raw products are safe in DTYPE keep s = 1 and the fast path."""
+    zero = square == 0
+    root = tl.sqrt(tl.where(zero, 1.0, square))
+    if DTYPE == tl.float16:
+        # K r_i W_ij r_j stays within the range of float16 if all rows have ‖s·z‖/√K in [1/8, 8].
+        size = root * unit
+        tame = zero | ((size * size >= spread / 64) & (size * size <= spread * 64))
+        scale = tl.where(tame, 1.0, tl.sqrt(spread) * inverse_power(power_of_two(size)))
+        rnorm = 1 / (size * scale)
     else:
-        low, high = 2.0**-40, 2.0**40
-    tame = ((unit >= low) & (unit <= high)) | (square == 0)
-    root = tl.sqrt(square)
-    rnorm = tl.where(square == 0, 0.0, 1 / tl.where(square == 0, 1.0, tl.where(tame, root * unit, root)))
-    return tl.where(tame, 1.0, inverse_power(unit)), rnorm
+        limit = 2.0**400 if DTYPE == tl.float64 else 2.0**40
+        tame = zero | ((unit >= 1 / limit) & (unit <= limit))
+        scale = tl.where(tame, 1.0, inverse_power(unit))
+        rnorm = 1 / tl.where(tame, root * unit, root)
+    return scale, tl.where(zero, 0.0, rnorm)
 
 
 @triton.jit
@@ -112,41 +118,29 @@ def potential_tile(g_s, g_t, c_s, c_st):
 
 @triton.jit
 def keep_tile(
-    w, products, scale_i, scale_j, rnorm_i, rnorm_j, weights, projections, index,
+    w, products, rnorm_i, rnorm_j, weights, projections, index, spread,
     DTYPE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Store a tile of W, and its share of ẑ_i·Σ_j W_ij ẑ_j, formed of the rounded operands that `multiply` will read."""
+    """Store a tile of V, and its share of K ẑ_i·Σ_j W_ij ẑ_j, formed of V as rounded, so that the projection is one."""
     local = tl.arange(0, BLOCK)
-    w = as_operand(w, DTYPE, PRECISION)
-    tl.store(weights + index * BLOCK * BLOCK + local[:, None] * BLOCK + local[None, :], w)
-    w = w.to(ACC)
-    of_j = as_operand(w * weight_of_row(scale_j, rnorm_j, DTYPE)[None, :], DTYPE, PRECISION).to(ACC) * products
-    of_i = as_operand(w * weight_of_row(scale_i, rnorm_i, DTYPE)[:, None], DTYPE, PRECISION).to(ACC) * products
-    if DTYPE != tl.float16:
-        of_j = of_j * (1 / scale_j)[None, :]
-        of_i = of_i * (1 / scale_i)[:, None]
-    tl.store(projections + index * 2 * BLOCK + local, tl.sum(of_j, 1) * rnorm_i)
-    tl.store(projections + (index * 2 + 1) * BLOCK + local, tl.sum(of_i, 0) * rnorm_j)
-
-
-@triton.jit
-def weight_of_row(scale, rnorm, DTYPE: tl.constexpr):
-    """1/‖z‖, to be multiplied by z as it lies in memory; float16, whose range is short, multiplies s·z instead."""
-    if DTYPE == tl.float16:
-        return rnorm
-    return rnorm * scale
+    # V_ij = K r_i W_ij r_j
+    v = as_operand(w * (rnorm_i * spread)[:, None] * rnorm_j[None, :], DTYPE, PRECISION)
+    tl.store(weights + index * BLOCK * BLOCK + local[:, None] * BLOCK + local[None, :], v)
+    share = v.to(ACC) * products
+    tl.store(projections + index * 2 * BLOCK + local, tl.sum(share, 1))
+    tl.store(projections + (index * 2 + 1) * BLOCK + local, tl.sum(share, 0))
 
 
 @triton.jit
 def multiply(
-    z, stride, scales, rnorms, weights, projections, carried, out, i, column_block, first, last, tiles, n, d, c, wild,
+    z, stride, scales, rnorms, weights, projections, carried, out, i, column_block, first, last, tiles, n, d, c, wild, spread,
     BLOCK: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
     """∂L/∂z of block row i, some columns: 4c (g − (g·ẑ_i) ẑ_i)/‖z_i‖ with g = Σ_j W_ij ẑ_j.
 
-    A panel of W holds tiles (i, j ≥ i) with first ≤ i < last; earlier panels have left their share of g in `out`, and
-    of g·ẑ_i in `carried`.
+    A panel of V holds tiles (i, j ≥ i) with first ≤ i < last; earlier panels have left their share of K r_i g in `out`,
+    and of K g·ẑ_i in `carried`.
     """
     row = i * BLOCK + tl.arange(0, BLOCK)
     columns = column_block * COLUMNS + tl.arange(0, COLUMNS)
@@ -155,17 +149,17 @@ def multiply(
     g = tl.zeros((BLOCK, COLUMNS), ACC)
     if PANELS:
         g = tl.load(out + here, inside & (first > 0), 0.0)
-    # Above the diagonal the stored tiles are (j, i): read transposed.
-    above, below = tl.minimum(i, last), tl.where(i < last, tiles, i)
-    if z.dtype.element_ty == tl.float16 and wild > 0:
-        g = _add_rows(g, z, stride, scales, rnorms, weights, i, first, above, first, tiles, n, d, columns,
+    # Left of the diagonal the stored tiles are (j, i): read transposed.
+    left, right = tl.minimum(i, last), tl.where(i < last, tiles, i)
+    if wild > 0:
+        g = _add_rows(g, z, stride, scales, weights, i, first, left, first, tiles, n, d, columns,
                       True, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
-        g = _add_rows(g, z, stride, scales, rnorms, weights, i, i, below, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, scales, weights, i, i, right, first, tiles, n, d, columns,
                       False, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
     else:
-        g = _add_rows(g, z, stride, scales, rnorms, weights, i, first, above, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, scales, weights, i, first, left, first, tiles, n, d, columns,
                       True, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
-        g = _add_rows(g, z, stride, scales, rnorms, weights, i, i, below, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, scales, weights, i, i, right, first, tiles, n, d, columns,
                       False, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
     projection = _projection(projections, i, first, tl.where(i < last, tiles, last), tiles, BLOCK, ACC)
     if PANELS:
@@ -176,38 +170,35 @@ def multiply(
     if (not PANELS) or i < last:
         scale = tl.load(scales + row, row < n, 1.0)
         rnorm = tl.load(rnorms + row, row < n, 0.0)
-        own = tl.load(z + row.to(tl.int64)[:, None] * stride + columns[None, :], inside, 0.0).to(ACC)
-        unit = own * scale[:, None] * rnorm[:, None]
-        tl.store(out + here, (g - projection[:, None] * unit) * (4 * c * (rnorm * scale))[:, None], inside)
+        own = tl.load(z + row.to(tl.int64)[:, None] * stride + columns[None, :], inside, 0.0).to(ACC) * scale[:, None]
+        # 4c s (K r g − (K g·ẑ) r² s z)/K
+        g -= (projection * rnorm * rnorm)[:, None] * own
+        tl.store(out + here, g * (4 * c / spread * scale)[:, None], inside)
 
 
 @triton.jit
 def _add_rows(
-    g, z, stride, scales, rnorms, weights, i, begin, end, first, tiles, n, d, columns,
+    g, z, stride, scales, weights, i, begin, end, first, tiles, n, d, columns,
     TRANSPOSED: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """g + Σ_k W_ik ẑ_k for the rows k of the tiles begin ≤ k < end."""
+    """g + Σ_k V_ik s_k z_k for the rows k of the tiles begin ≤ k < end."""
     local, depth = tl.arange(0, BLOCK), tl.arange(0, DEPTH)
     for start in range(begin * BLOCK, end * BLOCK, DEPTH):
         k, within = start // BLOCK, start % BLOCK
         row = start + depth
-        scale = tl.load(scales + row, row < n, 1.0)
-        weight = weight_of_row(scale, tl.load(rnorms + row, row < n, 0.0), z.dtype.element_ty)
         x = tl.load(
             z + row.to(tl.int64)[:, None] * stride + columns[None, :], (row < n)[:, None] & (columns < d)[None, :], 0.0
         )
         if SCALED:
-            x = (x.to(ACC) * scale[:, None]).to(x.dtype)
+            x = (x.to(ACC) * tl.load(scales + row, row < n, 1.0)[:, None]).to(x.dtype)
         if TRANSPOSED:
             tile = weights + (tile_index(k, i, first, tiles) * BLOCK + within) * BLOCK
-            w = tl.load(tile + depth[:, None] * BLOCK + local[None, :]).to(ACC) * weight[:, None]
-            w = tl.trans(as_operand(w, x.dtype, PRECISION))
+            v = tl.trans(tl.load(tile + depth[:, None] * BLOCK + local[None, :]))
         else:
             tile = weights + tile_index(i, k, first, tiles) * BLOCK * BLOCK + within
-            w = tl.load(tile + local[:, None] * BLOCK + depth[None, :]).to(ACC) * weight[None, :]
-            w = as_operand(w, x.dtype, PRECISION)
-        g = tl.dot(w, x, g, input_precision=PRECISION, out_dtype=ACC)
+            v = tl.load(tile + local[:, None] * BLOCK + depth[None, :])
+        g = tl.dot(v, x, g, input_precision=PRECISION, out_dtype=ACC)
     return g
 
 

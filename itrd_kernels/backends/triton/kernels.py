@@ -30,7 +30,7 @@ from itrd_kernels.backends.triton.numerics import divide_or_zero, is_last
 
 @triton.jit(do_not_specialize=["n", "blocks"])
 def statistics_kernel(
-    z_e, z_t, z_s, partials, rows, counts, ticket, n, d_t, d_s, stride_e, stride_t, stride_s, blocks,
+    z_e, z_t, z_s, partials, rows, counts, ticket, n, d_t, d_s, stride_e, stride_t, stride_s, blocks, spread_s, spread_t,
     CORRELATION: tl.constexpr, GRAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """One pass over the inputs, a block of rows per program: partial moments of columns, norms of rows.
@@ -66,8 +66,8 @@ def statistics_kernel(
                 mask = inside[:, None] & (columns < d_s)[None, :]
                 x_s = tl.load(z_s + far * stride_s + columns[None, :], mask, 0.0).to(ACC)
                 unit_s, square_s = add_to_norms(unit_s, square_s, x_s)
-        scale_s, rnorm_s = scale_and_rnorm(unit_s, square_s, z_t.dtype.element_ty)
-        scale_t, rnorm_t = scale_and_rnorm(unit_t, square_t, z_t.dtype.element_ty)
+        scale_s, rnorm_s = scale_and_rnorm(unit_s, square_s, spread_s, z_t.dtype.element_ty)
+        scale_t, rnorm_t = scale_and_rnorm(unit_t, square_t, spread_t, z_t.dtype.element_ty)
         tl.store(rows + row, scale_s, inside)
         tl.store(rows + n + row, rnorm_s, inside)
         tl.store(rows + 2 * n + row, scale_t, inside)
@@ -82,7 +82,7 @@ def statistics_kernel(
 def potential_kernel(
     z_e, z_t, z_s, partials, moments, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
     ticket, total, correlation, mutual_information,
-    n, d_t, d_s, stride_t, stride_s, blocks, first, last, tiles, merges, programs,
+    n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, last, tiles, merges, programs,
     alpha: tl.float64, beta_corr: tl.float64, beta_mi: tl.float64,
     CORRELATION: tl.constexpr, GRAM: tl.constexpr, LOG: tl.constexpr, SUMS: tl.constexpr,
     KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, ROWS: tl.constexpr, BLOCKS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -98,7 +98,7 @@ def potential_kernel(
         if program >= merges and exists:
             _potential(
                 z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-                n, d_t, d_s, stride_t, stride_s, blocks, first, tiles, i, j,
+                n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, tiles, i, j,
                 LOG, SUMS, KEEP_S, KEEP_T, BLOCK, DEPTH, PRECISION, ACC,
             )  # fmt: skip
     if SUMS and is_last(ticket, programs):
@@ -131,7 +131,7 @@ def _tile_of(program, first, last, tiles):
 @triton.jit
 def _potential(
     z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-    n, d_t, d_s, stride_t, stride_s, blocks, first, tiles, i, j,
+    n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, tiles, i, j,
     LOG: tl.constexpr, SUMS: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -165,13 +165,13 @@ def _potential(
         index = tile_index(i, j, first, tiles)
         if KEEP_S:
             keep_tile(
-                tl.where(diagonal, 0.0, w_s), products_s, scale_si, scale_sj, rnorm_si, rnorm_sj,
-                weights_s, projections_s, index, DTYPE, PRECISION, BLOCK, ACC,
+                tl.where(diagonal, 0.0, w_s), products_s, rnorm_si, rnorm_sj,
+                weights_s, projections_s, index, spread_s, DTYPE, PRECISION, BLOCK, ACC,
             )  # fmt: skip
         if KEEP_T:
             keep_tile(
-                tl.where(diagonal, 0.0, w_t), products_t, scale_ti, scale_tj, rnorm_ti, rnorm_tj,
-                weights_t, projections_t, index, DTYPE, PRECISION, BLOCK, ACC,
+                tl.where(diagonal, 0.0, w_t), products_t, rnorm_ti, rnorm_tj,
+                weights_t, projections_t, index, spread_t, DTYPE, PRECISION, BLOCK, ACC,
             )  # fmt: skip
 
 
@@ -180,13 +180,15 @@ def _finish_potential(counts, logged, sums, blocks, tiles, LOG: tl.constexpr, AC
     """L_mi from the tiles' sums; in the log form also c_s and c_st."""
     if not LOG:
         c, _, _ = coefficients(counts, logged, blocks, False, 128, ACC)
-        return c * _sum(sums, tiles, ACC)
-    sum_s, sum_st = _sum(sums, tiles, ACC), _sum(sums + tiles, tiles, ACC)
-    m_s, m_st = count(counts, blocks, 0, 128, ACC), count(counts, blocks, 1, 128, ACC)
-    # ∂ log2 x = ∂x / (x ln 2)
-    tl.store(logged, divide_or_zero(1.0, 0.6931471805599453 * sum_s))
-    tl.store(logged + 1, divide_or_zero(1.0, 0.6931471805599453 * sum_st))
-    return _log2_or_zero(divide_or_zero(sum_s, m_s * m_s)) - _log2_or_zero(divide_or_zero(sum_st, m_st * m_st))
+        value = c * _sum(sums, tiles, ACC)
+    else:
+        sum_s, sum_st = _sum(sums, tiles, ACC), _sum(sums + tiles, tiles, ACC)
+        m_s, m_st = count(counts, blocks, 0, 128, ACC), count(counts, blocks, 1, 128, ACC)
+        # ∂ log2 x = ∂x / (x ln 2)
+        tl.store(logged, divide_or_zero(1.0, 0.6931471805599453 * sum_s))
+        tl.store(logged + 1, divide_or_zero(1.0, 0.6931471805599453 * sum_st))
+        value = _log2_or_zero(divide_or_zero(sum_s, m_s * m_s)) - _log2_or_zero(divide_or_zero(sum_st, m_st * m_st))
+    return value
 
 
 @triton.jit
@@ -206,7 +208,7 @@ def _sum(values, length, ACC: tl.constexpr):
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles"])
 def product_kernel(
     z_t, z_s, rows, counts, logged, weights_s, weights_t, projections_s, projections_t, carried_s, carried_t, out_s, out_t,
-    n, d_t, d_s, stride_t, stride_s, blocks, first, last, tiles,
+    n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, last, tiles,
     LOG: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, PANELS: tl.constexpr, BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -216,19 +218,20 @@ def product_kernel(
     across = tl.cdiv(d_s, COLUMNS) if KEEP_S else 0
     students = across * (tiles - first)
     if KEEP_S and program < students:
-        wild = count(counts, blocks, 2, 128, ACC) if z_s.dtype.element_ty == tl.float16 else 0
+        wild = count(counts, blocks, 2, 128, ACC)
         multiply(
             z_s, stride_s, rows, rows + n, weights_s, projections_s, carried_s, out_s, first + program // across,
-            program % across, first, last, tiles, n, d_s, c, wild, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
+            program % across, first, last, tiles, n, d_s, c, wild,
+            spread_s, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip
     if KEEP_T and program >= students:
-        wild = count(counts, blocks, 3, 128, ACC) if z_t.dtype.element_ty == tl.float16 else 0
+        wild = count(counts, blocks, 3, 128, ACC)
         across = tl.cdiv(d_t, COLUMNS)
         program -= students
         multiply(
             z_t, stride_t, rows + 2 * n, rows + 3 * n, weights_t, projections_t, carried_t, out_t,
             first + program // across, program % across, first, last, tiles, n, d_t, c, wild,
-            BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
+            spread_t, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """From operator arguments to launches: workspace, grids, configurations. Nothing here reads a value from the device."""
 
 import contextlib
+import math
 import os
 
 import torch
@@ -73,6 +74,10 @@ class _Forward:
         self.tiles = triton.cdiv(self.n, block) if gram else 0
         self.merges = triton.cdiv(self.d_t, configurations.MERGE_COLUMNS) if correlation else 0
 
+        # K of gram.py: about ‖z‖² of rows with entries of order one
+        half = z_t.dtype == torch.float16
+        self.spread = [4.0 ** round(math.log(d, 4)) if half else 1.0 for d in (self.d_s, self.d_t)]
+
         self.scalars = (self.new(), self.new(), self.new())
         self.ticket = self.new(1, dtype=torch.int32)
         self.moments = self.new(MOMENTS, self.d_t) if correlation else None
@@ -103,6 +108,7 @@ class _Forward:
             self.z_s if self.gram and not (self.shared and self.correlation) else None,
             self.partials, self.rows, self.counts, self.ticket, self.n, self.d_t, self.d_s,
             self.z_e.stride(0), self.z_t.stride(0), self.z_s.stride(0), self.blocks,
+            *self.spread,
             CORRELATION=self.correlation, GRAM=self.gram, ROWS=rows, COLUMNS=columns, ACC=self.accumulator,
             num_warps=warps,
         )  # fmt: skip
@@ -120,7 +126,7 @@ class _Forward:
             kernels.potential_kernel, merges + _tile_programs(first, last, self.tiles),
             self.z_e, self.z_t, self.z_s, self.partials, self.moments, self.rows, self.counts, self.logged, self.sums,
             *self.weights, *self.projections, self.ticket, *self.scalars,
-            self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, first, last, self.tiles,
+            self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, *self.spread, first, last, self.tiles,
             merges, participants, *factors,
             CORRELATION=correlation, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
             ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
@@ -134,7 +140,7 @@ class _Forward:
         launch(
             kernels.product_kernel, across * (self.tiles - first),
             self.z_t, self.z_s, self.rows, self.counts, self.logged, *self.weights, *self.projections, *self.carried,
-            *self.out, self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, first, last,
+            *self.out, self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, *self.spread, first, last,
             self.tiles,
             LOG=self.log, KEEP_S=self.out[0] is not None, KEEP_T=self.out[1] is not None, PANELS=len(self.panels) > 1,
             BLOCK=self.configuration.potential.block, COLUMNS=columns, DEPTH=depth, PRECISION=self.precision,

@@ -1,0 +1,140 @@
+"""Compiles what `launch.py` launches for GPUs that are not there, and reads registers, spills and shared memory."""
+
+import inspect
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from itrd_kernels.backends.triton import configurations, launch
+
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+}
+OPTIONS = ("num_warps", "num_stages")
+
+
+class Launch(NamedTuple):
+    """A kernel with everything that its launch was given."""
+
+    kernel: object
+    programs: int
+    arguments: tuple
+    constants: dict
+
+    @property
+    def name(self) -> str:
+        return self.kernel.fn.__name__
+
+
+@contextmanager
+def instead_of_launching(take, arch: str) -> Iterator[None]:
+    """Within it the backend believes in a GPU of this architecture, and hands its launches to `take`."""
+    launched, architecture, widen = launch.launch, configurations.architecture, launch.widen_bfloat16
+    launch.launch = lambda kernel, programs, *arguments, **constants: take(
+        Launch(kernel, programs, arguments, constants)
+    )
+    configurations.architecture = lambda device: arch
+    launch.widen_bfloat16 = False
+    try:
+        yield
+    finally:
+        launch.launch, configurations.architecture, launch.widen_bfloat16 = launched, architecture, widen
+
+
+def step(n, d_t, d_s, dtype, *, want=(True, True, True), log=False, beta_corr=2.0, beta_mi=1.0, tf32=False):
+    """Forward and backward operator on uninitialised CPU tensors; for use inside `instead_of_launching`."""
+    z_e, z_t = torch.empty(n, d_t, dtype=dtype), torch.empty(n, d_t, dtype=dtype)
+    z_s = torch.empty(n, d_s, dtype=dtype) if d_s else None
+    want = (want[0], want[1], want[2] and d_s > 0)
+    _, _, _, *saved = launch.forward(z_e, z_t, z_s, 1.5, beta_corr, beta_mi, log, *want, tf32)
+    g = torch.ones((), dtype=torch.promote_types(dtype, torch.float32))
+    launch.backward(g, None, None, z_e, z_t, z_s, *saved, beta_corr, beta_mi, *want)
+
+
+def specialised(item: Launch) -> tuple[dict, dict, dict, list]:
+    """Signature, constants and attributes as Triton's JIT would choose them, and the run-time arguments."""
+    bound = inspect.signature(item.kernel.fn).bind(
+        *item.arguments, **{name: value for name, value in item.constants.items() if name not in OPTIONS}
+    )
+    signature, constants, attributes, values = {}, {}, {}, []
+    for index, parameter in enumerate(item.kernel.params):
+        value = bound.arguments[parameter.name]
+        unit = type(value) is int and value == 1 and not parameter.do_not_specialize
+        if parameter.is_constexpr or value is None or unit:
+            signature[parameter.name], constants[parameter.name] = "constexpr", value
+            continue
+        values.append(value)
+        if isinstance(value, torch.Tensor):
+            signature[parameter.name] = POINTERS[value.dtype]
+            divisible = value.data_ptr() % 16 == 0
+        else:
+            signature[parameter.name] = parameter.annotation_type or _scalar(value)
+            divisible = type(value) is int and value % 16 == 0 and not parameter.do_not_specialize
+        if divisible:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    return signature, constants, attributes, values
+
+
+def _scalar(value: float) -> str:
+    return "fp32" if isinstance(value, float) else "i32" if value < 2**31 else "i64"
+
+
+def build(item: Launch, arch: str):
+    """Triton's compiled kernel for "sm_80", "gfx942", …"""
+    signature, constants, attributes, _ = specialised(item)
+    source = ASTSource(item.kernel, signature, constexprs=constants, attrs=attributes)
+    options = {name: item.constants[name] for name in OPTIONS if name in item.constants}
+    return triton.compile(source, target=target(arch), options=options)
+
+
+def target(arch: str) -> GPUTarget:
+    if arch.startswith("sm_"):
+        return GPUTarget("cuda", int(arch[3:]), 32)
+    return GPUTarget("hip", arch, 64 if arch.startswith("gfx9") else 32)
+
+
+class Resources(NamedTuple):
+    registers: int
+    spilled: int
+    shared: int
+    matrix: frozenset[str]
+
+
+MATRIX = {
+    "ptx": r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*?\.(f32\.tf32|f16|bf16|tf32|f64|kind::\w+)",
+    "amdgcn": r"v_(mfma|wmma)_\w+",
+}
+
+
+def resources(compiled) -> Resources:
+    """Registers a thread, spilled bytes, shared bytes a program, matrix instructions."""
+    if "ptx" in compiled.asm:
+        usage = _cubin_usage(compiled.asm["cubin"])
+        matrix = re.findall(r"(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)[\w.:]*", compiled.asm["ptx"])
+        return Resources(usage["REG"], usage["LOCAL"] + usage["STACK"], compiled.metadata.shared, frozenset(matrix))
+    text = compiled.asm["amdgcn"]
+    field = lambda name: int(re.search(rf"\.{name}:\s*(\d+)", text)[1])  # noqa: E731
+    spilled = field("vgpr_spill_count") + field("sgpr_spill_count")
+    return Resources(field("vgpr_count"), spilled, compiled.metadata.shared, frozenset(re.findall(r"v_(?:mfma|wmma)\w*", text)))
+
+
+def _cubin_usage(cubin: bytes) -> dict[str, int]:
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", text)}
