@@ -107,6 +107,14 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     return Configuration(Statistics(16 if n <= 4096 else 64), potential, product)
 
 
+def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:
+    """Whether the Gram inputs are also kept transposed, which NVIDIA's float32 products need to read without conflicts:
+    those on the ordinary units for the tiles, those in tf32 for the product."""
+    if dtype != torch.float32 or not arch.startswith("sm_"):
+        return False, False
+    return (True, True) if precision == "ieee" else want_gram
+
+
 def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
     """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 16·n·d."""
     if not matrices:

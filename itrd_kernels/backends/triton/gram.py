@@ -12,7 +12,7 @@ block rows one after another.
 import triton
 import triton.language as tl
 
-from itrd_kernels.backends.triton.numerics import as_operand, divide_or_zero, inverse_power, power_of_two
+from itrd_kernels.backends.triton.numerics import as_operand, as_read, divide_or_zero, inverse_power, power_of_two
 
 
 @triton.jit
@@ -78,34 +78,48 @@ def count(counts, blocks, row, CHUNK: tl.constexpr, ACC: tl.constexpr):
 
 @triton.jit
 def dot_tile(
-    z, stride, row_i, row_j, scale_i, scale_j, n, d,
+    z, stride, across, padded, row_i, row_j, scale_i, scale_j, n, d,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """(s_i z_i)·(s_j z_j) for the rows of two blocks."""
-    depth = tl.arange(0, DEPTH)
-    left = z + row_i.to(tl.int64)[:, None] * stride + depth[None, :]
-    right = z + row_j.to(tl.int64)[:, None] * stride + depth[None, :]
-    inside_i, inside_j = (row_i < n)[:, None], (row_j < n)[:, None]
-    products = tl.zeros((BLOCK, BLOCK), ACC)
     if z.dtype.element_ty == tl.float16:
         # Products of float16 are far from the ends of float32, so the scales can wait.
-        for k in range(0, d, DEPTH):
-            a = tl.load(left + k, inside_i & (depth[None, :] < d - k), 0.0)
-            b = tl.load(right + k, inside_j & (depth[None, :] < d - k), 0.0)
-            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION, out_dtype=ACC)
+        products = _dot_rows(z, stride, across, padded, row_i, row_j, scale_i, scale_j, n, d,
+                             False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
         products = products * scale_i[:, None] * scale_j[None, :]
     elif tl.max((scale_i != 1).to(tl.int32) | (scale_j != 1).to(tl.int32), 0) == 0:
-        for k in range(0, d, DEPTH):
-            a = tl.load(left + k, inside_i & (depth[None, :] < d - k), 0.0)
-            b = tl.load(right + k, inside_j & (depth[None, :] < d - k), 0.0)
-            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION, out_dtype=ACC)
+        products = _dot_rows(z, stride, across, padded, row_i, row_j, scale_i, scale_j, n, d,
+                             False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
     else:
-        for k in range(0, d, DEPTH):
-            a = tl.load(left + k, inside_i & (depth[None, :] < d - k), 0.0)
-            b = tl.load(right + k, inside_j & (depth[None, :] < d - k), 0.0)
+        products = _dot_rows(z, stride, across, padded, row_i, row_j, scale_i, scale_j, n, d,
+                             True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+    return products
+
+
+@triton.jit
+def _dot_rows(
+    z, stride, across, padded, row_i, row_j, scale_i, scale_j, n, d,
+    SCALED: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    depth = tl.arange(0, DEPTH)
+    products = tl.zeros((BLOCK, BLOCK), ACC)
+    # Extreme rows are rare: their loop is not worth a pipeline's registers and shared memory.
+    STAGES: tl.constexpr = 1 if SCALED else None
+    for k in tl.range(0, d, DEPTH, num_stages=STAGES):
+        if ACC == tl.float32 and z.dtype.element_ty == tl.float32 and PRECISION == "ieee" and across is not None:
+            # Without matrix units the right operand is read along its rows: from the transposed copy.
+            column = across + (k + depth).to(tl.int64)[:, None] * padded
+            a = tl.trans(tl.load(column + row_i[None, :], (depth < d - k)[:, None], 0.0))
+            b = tl.load(column + row_j[None, :], (depth < d - k)[:, None], 0.0)
+        else:
+            inside = (depth < d - k)[None, :]
+            a = tl.load(z + row_i.to(tl.int64)[:, None] * stride + (k + depth)[None, :], (row_i < n)[:, None] & inside, 0.0)
+            b = tl.load(z + row_j.to(tl.int64)[:, None] * stride + (k + depth)[None, :], (row_j < n)[:, None] & inside, 0.0)
+            b = tl.trans(b)
+        if SCALED:
             a = (a.to(ACC) * scale_i[:, None]).to(a.dtype)
-            b = (b.to(ACC) * scale_j[:, None]).to(b.dtype)
-            products = tl.dot(a, tl.trans(b), products, input_precision=PRECISION, out_dtype=ACC)
+            b = (b.to(ACC) * scale_j[None, :]).to(b.dtype)
+        products = tl.dot(a, b, products, input_precision=PRECISION, out_dtype=ACC)
     return products
 
 
@@ -133,7 +147,8 @@ def keep_tile(
 
 @triton.jit
 def multiply(
-    z, stride, scales, rnorms, weights, projections, carried, out, i, column_block, first, last, tiles, n, d, c, wild, spread,
+    z, stride, across, padded, scales, rnorms, weights, projections, carried, out,
+    i, column_block, first, last, tiles, n, d, c, wild, spread,
     BLOCK: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PANELS: tl.constexpr, PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
@@ -152,14 +167,14 @@ def multiply(
     # Left of the diagonal the stored tiles are (j, i): read transposed.
     left, right = tl.minimum(i, last), tl.where(i < last, tiles, i)
     if wild > 0:
-        g = _add_rows(g, z, stride, scales, weights, i, first, left, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, across, padded, scales, weights, i, first, left, first, tiles, n, d, columns,
                       True, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
-        g = _add_rows(g, z, stride, scales, weights, i, i, right, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, across, padded, scales, weights, i, i, right, first, tiles, n, d, columns,
                       False, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
     else:
-        g = _add_rows(g, z, stride, scales, weights, i, first, left, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, across, padded, scales, weights, i, first, left, first, tiles, n, d, columns,
                       True, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
-        g = _add_rows(g, z, stride, scales, weights, i, i, right, first, tiles, n, d, columns,
+        g = _add_rows(g, z, stride, across, padded, scales, weights, i, i, right, first, tiles, n, d, columns,
                       False, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
     projection = _projection(projections, i, first, tl.where(i < last, tiles, last), tiles, BLOCK, ACC)
     if PANELS:
@@ -170,7 +185,8 @@ def multiply(
     if (not PANELS) or i < last:
         scale = tl.load(scales + row, row < n, 1.0)
         rnorm = tl.load(rnorms + row, row < n, 0.0)
-        own = tl.load(z + row.to(tl.int64)[:, None] * stride + columns[None, :], inside, 0.0).to(ACC) * scale[:, None]
+        own = tl.load(z + row.to(tl.int64)[:, None] * stride + columns[None, :], inside, 0.0).to(ACC)
+        own = as_read(own, PRECISION) * scale[:, None]
         # 4c s (K r g − (K g·ẑ) r² s z)/K
         g -= (projection * rnorm * rnorm)[:, None] * own
         tl.store(out + here, g * (4 * c / spread * scale)[:, None], inside)
@@ -178,18 +194,23 @@ def multiply(
 
 @triton.jit
 def _add_rows(
-    g, z, stride, scales, weights, i, begin, end, first, tiles, n, d, columns,
+    g, z, stride, across, padded, scales, weights, i, begin, end, first, tiles, n, d, columns,
     TRANSPOSED: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """g + Σ_k V_ik s_k z_k for the rows k of the tiles begin ≤ k < end."""
     local, depth = tl.arange(0, BLOCK), tl.arange(0, DEPTH)
-    for start in range(begin * BLOCK, end * BLOCK, DEPTH):
-        k, within = start // BLOCK, start % BLOCK
+    STAGES: tl.constexpr = 1 if SCALED else None
+    for start in tl.range(begin * BLOCK, end * BLOCK, DEPTH, num_stages=STAGES):
+        k, within = start // BLOCK, tl.multiple_of(start % BLOCK, DEPTH)
         row = start + depth
-        x = tl.load(
-            z + row.to(tl.int64)[:, None] * stride + columns[None, :], (row < n)[:, None] & (columns < d)[None, :], 0.0
-        )
+        if PRECISION == "tf32" and across is not None:
+            # The matrix units take tf32 along k only: from the transposed copy.
+            x = tl.load(across + columns.to(tl.int64)[:, None] * padded + row[None, :], (columns < d)[:, None], 0.0)
+            x = tl.trans(x)
+        else:
+            place = z + row.to(tl.int64)[:, None] * stride + columns[None, :]
+            x = tl.load(place, (row < n)[:, None] & (columns < d)[None, :], 0.0)
         if SCALED:
             x = (x.to(ACC) * tl.load(scales + row, row < n, 1.0)[:, None]).to(x.dtype)
         if TRANSPOSED:

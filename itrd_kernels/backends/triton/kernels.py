@@ -25,22 +25,25 @@ from itrd_kernels.backends.triton.gram import (
     scale_and_rnorm,
     tile_index,
 )
-from itrd_kernels.backends.triton.numerics import divide_or_zero, is_last
+from itrd_kernels.backends.triton.numerics import as_read, divide_or_zero, is_last
 
 
 @triton.jit(do_not_specialize=["n", "blocks"])
 def statistics_kernel(
-    z_e, z_t, z_s, partials, rows, counts, ticket, n, d_t, d_s, stride_e, stride_t, stride_s, blocks, spread_s, spread_t,
-    CORRELATION: tl.constexpr, GRAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
+    z_e, z_t, z_s, partials, rows, counts, ticket, across_s, across_t,
+    n, d_t, d_s, stride_e, stride_t, stride_s, padded, blocks, spread_s, spread_t,
+    CORRELATION: tl.constexpr, GRAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
     """One pass over the inputs, a block of rows per program: partial moments of columns, norms of rows.
 
-    z_s is None where the Gram term reads z_e.
+    z_s is None where the Gram term reads z_e. across_s and across_t, unless None, become the Gram inputs transposed,
+    (d, padded), zero in the columns beyond n.
     """
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
     inside = row < n
-    present = tl.minimum(n - block * ROWS, ROWS).to(ACC)
+    present = tl.maximum(tl.minimum(n - block * ROWS, ROWS), 1).to(ACC)
     far = row.to(tl.int64)[:, None]
     if block == 0:
         tl.store(ticket, 0)
@@ -56,16 +59,19 @@ def statistics_kernel(
             shift_t = tl.load(z_t + columns, columns < d_t, 0.0).to(ACC)
             column_moments(x_e, x_t, shift_e, shift_t, inside, present, partials, columns, columns < d_t, d_t, block)
             if GRAM and z_s is None:
-                unit_s, square_s = add_to_norms(unit_s, square_s, x_e)
+                _store_across(across_s, x_e, row, columns, d_t, padded)
+                unit_s, square_s = add_to_norms(unit_s, square_s, as_read(x_e, PRECISION))
         if GRAM:
-            unit_t, square_t = add_to_norms(unit_t, square_t, x_t)
+            _store_across(across_t, x_t, row, columns, d_t, padded)
+            unit_t, square_t = add_to_norms(unit_t, square_t, as_read(x_t, PRECISION))
     if GRAM:
         if z_s is not None:
             for start in range(0, d_s, COLUMNS):
                 columns = start + tl.arange(0, COLUMNS)
                 mask = inside[:, None] & (columns < d_s)[None, :]
                 x_s = tl.load(z_s + far * stride_s + columns[None, :], mask, 0.0).to(ACC)
-                unit_s, square_s = add_to_norms(unit_s, square_s, x_s)
+                _store_across(across_s, x_s, row, columns, d_s, padded)
+                unit_s, square_s = add_to_norms(unit_s, square_s, as_read(x_s, PRECISION))
         scale_s, rnorm_s = scale_and_rnorm(unit_s, square_s, spread_s, z_t.dtype.element_ty)
         scale_t, rnorm_t = scale_and_rnorm(unit_t, square_t, spread_t, z_t.dtype.element_ty)
         tl.store(rows + row, scale_s, inside)
@@ -78,11 +84,18 @@ def statistics_kernel(
         tl.store(counts + 3 * blocks + block, tl.sum((scale_t != 1).to(ACC), 0))
 
 
+@triton.jit
+def _store_across(across, x, row, columns, d, padded):
+    if across is not None:
+        place = across + columns.to(tl.int64)[:, None] * padded + row[None, :]
+        tl.store(place, tl.trans(x), (columns < d)[:, None])
+
+
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles", "merges", "programs"])
 def potential_kernel(
     z_e, z_t, z_s, partials, moments, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-    ticket, total, correlation, mutual_information,
-    n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, last, tiles, merges, programs,
+    ticket, total, correlation, mutual_information, across_s, across_t,
+    n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, last, tiles, merges, programs,
     alpha: tl.float64, beta_corr: tl.float64, beta_mi: tl.float64,
     CORRELATION: tl.constexpr, GRAM: tl.constexpr, LOG: tl.constexpr, SUMS: tl.constexpr,
     KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, ROWS: tl.constexpr, BLOCKS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -98,7 +111,7 @@ def potential_kernel(
         if program >= merges and exists:
             _potential(
                 z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-                n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, tiles, i, j,
+                across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, tiles, i, j,
                 LOG, SUMS, KEEP_S, KEEP_T, BLOCK, DEPTH, PRECISION, ACC,
             )  # fmt: skip
     if SUMS and is_last(ticket, programs):
@@ -131,7 +144,7 @@ def _tile_of(program, first, last, tiles):
 @triton.jit
 def _potential(
     z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-    n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, tiles, i, j,
+    across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, tiles, i, j,
     LOG: tl.constexpr, SUMS: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
@@ -140,9 +153,13 @@ def _potential(
     row_i = i * BLOCK + tl.arange(0, BLOCK)
     row_j = j * BLOCK + tl.arange(0, BLOCK)
     scale_si, scale_sj = tl.load(rows + row_i, row_i < n, 1.0), tl.load(rows + row_j, row_j < n, 1.0)
-    products_s = dot_tile(z_s, stride_s, row_i, row_j, scale_si, scale_sj, n, d_s, BLOCK, DEPTH, PRECISION, ACC)
+    products_s = dot_tile(
+        z_s, stride_s, across_s, padded, row_i, row_j, scale_si, scale_sj, n, d_s, BLOCK, DEPTH, PRECISION, ACC
+    )
     scale_ti, scale_tj = tl.load(rows + 2 * n + row_i, row_i < n, 1.0), tl.load(rows + 2 * n + row_j, row_j < n, 1.0)
-    products_t = dot_tile(z_t, stride_t, row_i, row_j, scale_ti, scale_tj, n, d_t, BLOCK, DEPTH, PRECISION, ACC)
+    products_t = dot_tile(
+        z_t, stride_t, across_t, padded, row_i, row_j, scale_ti, scale_tj, n, d_t, BLOCK, DEPTH, PRECISION, ACC
+    )
     rnorm_si, rnorm_sj = tl.load(rows + n + row_i, row_i < n, 0.0), tl.load(rows + n + row_j, row_j < n, 0.0)
     rnorm_ti, rnorm_tj = tl.load(rows + 3 * n + row_i, row_i < n, 0.0), tl.load(rows + 3 * n + row_j, row_j < n, 0.0)
     # On the diagonal G is exactly 1, or 0 for a zero row.
@@ -208,29 +225,29 @@ def _sum(values, length, ACC: tl.constexpr):
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles"])
 def product_kernel(
     z_t, z_s, rows, counts, logged, weights_s, weights_t, projections_s, projections_t, carried_s, carried_t, out_s, out_t,
-    n, d_t, d_s, stride_t, stride_s, blocks, spread_s, spread_t, first, last, tiles,
+    across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, last, tiles,
     LOG: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, PANELS: tl.constexpr, BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """∂L_mi/∂z_s and ∂L_mi/∂z_t: a block of rows and some columns per program, the student's programs first."""
     c, _, _ = coefficients(counts, logged, blocks, LOG, 128, ACC)
     program = tl.program_id(0)
-    across = tl.cdiv(d_s, COLUMNS) if KEEP_S else 0
-    students = across * (tiles - first)
+    width = tl.cdiv(d_s, COLUMNS) if KEEP_S else 0
+    students = width * (tiles - first)
     if KEEP_S and program < students:
         wild = count(counts, blocks, 2, 128, ACC)
         multiply(
-            z_s, stride_s, rows, rows + n, weights_s, projections_s, carried_s, out_s, first + program // across,
-            program % across, first, last, tiles, n, d_s, c, wild,
+            z_s, stride_s, across_s, padded, rows, rows + n, weights_s, projections_s, carried_s, out_s, first + program // width,
+            program % width, first, last, tiles, n, d_s, c, wild,
             spread_s, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip
     if KEEP_T and program >= students:
         wild = count(counts, blocks, 3, 128, ACC)
-        across = tl.cdiv(d_t, COLUMNS)
+        width = tl.cdiv(d_t, COLUMNS)
         program -= students
         multiply(
-            z_t, stride_t, rows + 2 * n, rows + 3 * n, weights_t, projections_t, carried_t, out_t,
-            first + program // across, program % across, first, last, tiles, n, d_t, c, wild,
+            z_t, stride_t, across_t, padded, rows + 2 * n, rows + 3 * n, weights_t, projections_t, carried_t, out_t,
+            first + program // width, program % width, first, last, tiles, n, d_t, c, wild,
             spread_t, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip
 

@@ -70,8 +70,10 @@ class _Forward:
         self.configuration = configurations.choose(self.n, z_t.dtype, self.precision, arch)
         self.wide = torch.promote_types(z_t.dtype, torch.float32)
         block = self.configuration.potential.block
-        self.blocks = triton.cdiv(self.n, self.configuration.statistics.rows)
         self.tiles = triton.cdiv(self.n, block) if gram else 0
+        self.padded = self.tiles * block
+        across = configurations.across(z_t.dtype, self.precision, arch, want_gram) if gram else (False, False)
+        self.blocks = triton.cdiv(self.padded if any(across) else self.n, self.configuration.statistics.rows)
         self.merges = triton.cdiv(self.d_t, configurations.MERGE_COLUMNS) if correlation else 0
 
         # K of gram.py: about ‖z‖² of rows with entries of order one
@@ -85,6 +87,10 @@ class _Forward:
         self.rows, self.counts = (self.new(4, self.n), self.new(4, self.blocks)) if gram else (None, None)
         self.sums = self.new(2, _tile_count(0, self.tiles, self.tiles)) if gram else None
         self.logged = self.new(2) if gram and log else None
+
+        self.across = [
+            self.new(z.shape[1], self.padded) if copied else None for z, copied in zip((z_s, z_t), across, strict=True)
+        ]
 
         self.panels = configurations.panels(self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(self.d_s, self.d_t))
         storage = max(_tile_count(*panel, self.tiles) for panel in self.panels)
@@ -106,11 +112,11 @@ class _Forward:
             kernels.statistics_kernel, self.blocks,
             self.z_e if self.correlation else None, self.z_t,
             self.z_s if self.gram and not (self.shared and self.correlation) else None,
-            self.partials, self.rows, self.counts, self.ticket, self.n, self.d_t, self.d_s,
-            self.z_e.stride(0), self.z_t.stride(0), self.z_s.stride(0), self.blocks,
+            self.partials, self.rows, self.counts, self.ticket, *self.across, self.n, self.d_t, self.d_s,
+            self.z_e.stride(0), self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks,
             *self.spread,
-            CORRELATION=self.correlation, GRAM=self.gram, ROWS=rows, COLUMNS=columns, ACC=self.accumulator,
-            num_warps=warps,
+            CORRELATION=self.correlation, GRAM=self.gram, ROWS=rows, COLUMNS=columns,
+            PRECISION=self.precision, ACC=self.accumulator, num_warps=warps,
         )  # fmt: skip
 
     def potential(
@@ -125,9 +131,9 @@ class _Forward:
         launch(
             kernels.potential_kernel, merges + _tile_programs(first, last, self.tiles),
             self.z_e, self.z_t, self.z_s, self.partials, self.moments, self.rows, self.counts, self.logged, self.sums,
-            *self.weights, *self.projections, self.ticket, *self.scalars,
-            self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, *self.spread, first, last, self.tiles,
-            merges, participants, *factors,
+            *self.weights, *self.projections, self.ticket, *self.scalars, *self.across,
+            self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks, *self.spread,
+            first, last, self.tiles, merges, participants, *factors,
             CORRELATION=correlation, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
             ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
             COLUMNS=configurations.MERGE_COLUMNS, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
@@ -140,7 +146,8 @@ class _Forward:
         launch(
             kernels.product_kernel, across * (self.tiles - first),
             self.z_t, self.z_s, self.rows, self.counts, self.logged, *self.weights, *self.projections, *self.carried,
-            *self.out, self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.blocks, *self.spread, first, last,
+            *self.out, *self.across, self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.padded,
+            self.blocks, *self.spread, first, last,
             self.tiles,
             LOG=self.log, KEEP_S=self.out[0] is not None, KEEP_T=self.out[1] is not None, PANELS=len(self.panels) > 1,
             BLOCK=self.configuration.potential.block, COLUMNS=columns, DEPTH=depth, PRECISION=self.precision,

@@ -34,6 +34,18 @@ def as_operand(x, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def as_read(x, PRECISION: tl.constexpr):
+    """x as the matrix units see it: float32 without the bits that tf32 lacks.
+
+    Norms of the same values keep G free of that bias, and the projection exact.
+    """
+    if PRECISION == "tf32":
+        return (x.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
+    else:
+        return x
+
+
+@triton.jit
 def divide_or_zero(x, y):
     """x / y, and 0 where y is 0; NaN stays NaN."""
     return tl.where(y == 0, 0.0, x / tl.where(y == 0, 1.0, y))
