@@ -41,31 +41,26 @@ class Configuration(NamedTuple):
     product: Product
 
 
-# Upper ends of the buckets of n; the last table is for everything beyond.
-SMALL, MEDIUM = 512, 2048
+# Up to this n tiles of 32 rows, so that there are enough of them to fill a GPU; beyond, tiles of 64. Larger ones spill.
+SMALL = 512
 
-# "half" and "tf32" use the matrix units; "ieee" is float32 on the ordinary units, whose accumulators and operands share
-# the registers; "double" is float64.
-TABLES: dict[str, tuple[tuple[Potential, Product], ...]] = {
+# "half" and "tf32" use the matrix units; "ieee" is float32 on the ordinary units; "double" is float64.
+TABLES: dict[str, tuple[tuple[Potential, Product], tuple[Potential, Product]]] = {
     "half": (
         (Potential(32, 64, 4, 3), Product(64, 32, 4, 3)),
-        (Potential(64, 64, 4, 3), Product(64, 64, 4, 3)),
-        (Potential(128, 64, 8, 3), Product(128, 64, 8, 3)),
+        (Potential(64, 64, 4, 3), Product(128, 32, 8, 3)),
     ),
     "tf32": (
         (Potential(32, 32, 4, 3), Product(64, 32, 4, 3)),
-        (Potential(64, 32, 4, 3), Product(64, 32, 4, 3)),
-        (Potential(128, 32, 8, 3), Product(128, 32, 8, 3)),
+        (Potential(64, 32, 4, 3), Product(128, 32, 8, 3)),
     ),
     "ieee": (
         (Potential(32, 32, 4, 2), Product(32, 32, 4, 2)),
-        (Potential(64, 32, 8, 2), Product(64, 32, 8, 2)),
-        (Potential(64, 32, 8, 2), Product(64, 32, 8, 2)),
+        (Potential(64, 16, 8, 2), Product(128, 16, 8, 2)),
     ),
     "double": (
         (Potential(32, 16, 4, 2), Product(32, 16, 4, 2)),
         (Potential(32, 16, 4, 2), Product(32, 16, 4, 2)),
-        (Potential(64, 16, 8, 2), Product(64, 16, 8, 2)),
     ),
 }
 
@@ -100,7 +95,10 @@ def kind(dtype: torch.dtype, precision: str) -> str:
 
 
 def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configuration:
-    potential, product = TABLES[kind(dtype, precision)][0 if n <= SMALL else 1 if n <= MEDIUM else 2]
+    potential, product = TABLES[kind(dtype, precision)][0 if n <= SMALL else 1]
+    if potential.block == 64 and not arch.startswith(("sm_8", "sm_12")):
+        # wgmma and tcgen05 read shared memory themselves, so that more warps cost no reads but halve the registers.
+        potential = potential._replace(warps=8)
     if not arch.startswith("sm_"):
         # AMD's 64 KiB of local memory hold two stages of every table row.
         potential, product = potential._replace(stages=2), product._replace(stages=2)
@@ -108,11 +106,11 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
 
 
 def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:
-    """Whether the Gram inputs are also kept transposed, which NVIDIA's float32 products need to read without conflicts:
-    those on the ordinary units for the tiles, those in tf32 for the product."""
-    if dtype != torch.float32 or not arch.startswith("sm_"):
+    """Whether the Gram inputs are also kept transposed, which NVIDIA GPUs need to read shared memory without
+    conflicts: float32 on the ordinary units for the tiles, tf32 and float64 for the product."""
+    if dtype.itemsize < 4 or not arch.startswith("sm_"):
         return False, False
-    return (True, True) if precision == "ieee" else want_gram
+    return (True, True) if kind(dtype, precision) == "ieee" else want_gram
 
 
 def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:

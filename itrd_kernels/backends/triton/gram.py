@@ -106,7 +106,7 @@ def _dot_rows(
     # Extreme rows are rare: their loop is not worth a pipeline's registers and shared memory.
     STAGES: tl.constexpr = 1 if SCALED else None
     for k in tl.range(0, d, DEPTH, num_stages=STAGES):
-        if ACC == tl.float32 and z.dtype.element_ty == tl.float32 and PRECISION == "ieee" and across is not None:
+        if across is not None and z.dtype.element_ty == tl.float32 and PRECISION == "ieee":
             # Without matrix units the right operand is read along its rows: from the transposed copy.
             column = across + (k + depth).to(tl.int64)[:, None] * padded
             a = tl.trans(tl.load(column + row_i[None, :], (depth < d - k)[:, None], 0.0))
@@ -132,7 +132,7 @@ def potential_tile(g_s, g_t, c_s, c_st):
 
 @triton.jit
 def keep_tile(
-    w, products, rnorm_i, rnorm_j, weights, projections, index, spread,
+    w, g, rnorm_i, rnorm_j, weights, projections, index, spread,
     DTYPE: tl.constexpr, PRECISION: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Store a tile of V, and its share of K ẑ_i·Σ_j W_ij ẑ_j, formed of V as rounded, so that the projection is one."""
@@ -140,7 +140,9 @@ def keep_tile(
     # V_ij = K r_i W_ij r_j
     v = as_operand(w * (rnorm_i * spread)[:, None] * rnorm_j[None, :], DTYPE, PRECISION)
     tl.store(weights + index * BLOCK * BLOCK + local[:, None] * BLOCK + local[None, :], v)
-    share = v.to(ACC) * products
+    # V_ij (s_i z_i)·(s_j z_j) = V_ij G_ij / (r_i r_j), with G as it is at hand; where r is 0, so is V
+    norm_i, norm_j = divide_or_zero(1.0, rnorm_i), divide_or_zero(1.0, rnorm_j)
+    share = v.to(ACC) * g * norm_i[:, None] * norm_j[None, :]
     tl.store(projections + index * 2 * BLOCK + local, tl.sum(share, 1))
     tl.store(projections + (index * 2 + 1) * BLOCK + local, tl.sum(share, 0))
 
@@ -204,8 +206,8 @@ def _add_rows(
     for start in tl.range(begin * BLOCK, end * BLOCK, DEPTH, num_stages=STAGES):
         k, within = start // BLOCK, tl.multiple_of(start % BLOCK, DEPTH)
         row = start + depth
-        if PRECISION == "tf32" and across is not None:
-            # The matrix units take tf32 along k only: from the transposed copy.
+        if across is not None and (PRECISION == "tf32" or ACC == tl.float64):
+            # The matrix units take tf32 and float64 along k only: from the transposed copy.
             x = tl.load(across + columns.to(tl.int64)[:, None] * padded + row[None, :], (columns < d)[:, None], 0.0)
             x = tl.trans(x)
         else:

@@ -50,7 +50,7 @@ def statistics_kernel(
     unit_s, square_s = tl.full((ROWS,), 0.0, ACC), tl.zeros((ROWS,), ACC)
     unit_t, square_t = tl.full((ROWS,), 0.0, ACC), tl.zeros((ROWS,), ACC)
     for start in range(0, d_t, COLUMNS):
-        columns = start + tl.arange(0, COLUMNS)
+        columns = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
         mask = inside[:, None] & (columns < d_t)[None, :]
         x_t = tl.load(z_t + far * stride_t + columns[None, :], mask, 0.0).to(ACC)
         if CORRELATION:
@@ -67,7 +67,7 @@ def statistics_kernel(
     if GRAM:
         if z_s is not None:
             for start in range(0, d_s, COLUMNS):
-                columns = start + tl.arange(0, COLUMNS)
+                columns = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
                 mask = inside[:, None] & (columns < d_s)[None, :]
                 x_s = tl.load(z_s + far * stride_s + columns[None, :], mask, 0.0).to(ACC)
                 _store_across(across_s, x_s, row, columns, d_s, padded)
@@ -182,12 +182,12 @@ def _potential(
         index = tile_index(i, j, first, tiles)
         if KEEP_S:
             keep_tile(
-                tl.where(diagonal, 0.0, w_s), products_s, rnorm_si, rnorm_sj,
+                tl.where(diagonal, 0.0, w_s), g_s, rnorm_si, rnorm_sj,
                 weights_s, projections_s, index, spread_s, DTYPE, PRECISION, BLOCK, ACC,
             )  # fmt: skip
         if KEEP_T:
             keep_tile(
-                tl.where(diagonal, 0.0, w_t), products_t, rnorm_ti, rnorm_tj,
+                tl.where(diagonal, 0.0, w_t), g_t, rnorm_ti, rnorm_tj,
                 weights_t, projections_t, index, spread_t, DTYPE, PRECISION, BLOCK, ACC,
             )  # fmt: skip
 
@@ -269,7 +269,7 @@ def gradient_kernel(
     shared = tl.cdiv(n, ROWS) * across
     if ((grad_e is not None) or (grad_t is not None)) and program < shared:
         row = program // across * ROWS + tl.arange(0, ROWS)
-        columns = program % across * COLUMNS + tl.arange(0, COLUMNS)
+        columns = tl.max_contiguous(program % across * COLUMNS + tl.arange(0, COLUMNS), 4)
         mask = (row < n)[:, None] & (columns < d_t)[None, :]
         far = row.to(tl.int64)[:, None]
         here = far * d_t + columns[None, :]
@@ -290,7 +290,7 @@ def gradient_kernel(
         across = tl.cdiv(d_s, COLUMNS)
         program -= shared
         row = program // across * ROWS + tl.arange(0, ROWS)
-        columns = program % across * COLUMNS + tl.arange(0, COLUMNS)
+        columns = tl.max_contiguous(program % across * COLUMNS + tl.arange(0, COLUMNS), 4)
         mask = (row < n)[:, None] & (columns < d_s)[None, :]
         here = row.to(tl.int64)[:, None] * d_s + columns[None, :]
         value = tl.zeros((ROWS, COLUMNS), ACC)
