@@ -102,7 +102,16 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     if not arch.startswith("sm_"):
         # AMD's 64 KiB of local memory hold two stages of every table row.
         potential, product = potential._replace(stages=2), product._replace(stages=2)
-    return Configuration(Statistics(16 if n <= 4096 else 64), potential, product)
+    if arch.startswith("gfx1"):
+        # 256 vector registers for 32 lanes.
+        product = product._replace(columns=product.columns // 2, warps=8)
+    statistics = Statistics(16 if n <= 4096 else 64, 64 if dtype == torch.float64 else 128)
+    return Configuration(statistics, potential, product)
+
+
+def limits(arch: str) -> dict[str, int]:
+    """Launch options that hold registers where they are needed: NVIDIA's assembler else aims at 128, and spills for it."""
+    return {"maxnreg": 255} if arch.startswith("sm_") else {}
 
 
 def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:

@@ -68,6 +68,7 @@ class _Forward:
         arch = configurations.architecture(z_t.device)
         self.precision = configurations.precision(z_t.dtype, tf32, arch)
         self.configuration = configurations.choose(self.n, z_t.dtype, self.precision, arch)
+        self.limits = configurations.limits(arch)
         self.wide = torch.promote_types(z_t.dtype, torch.float32)
         block = self.configuration.potential.block
         self.tiles = triton.cdiv(self.n, block) if gram else 0
@@ -137,7 +138,7 @@ class _Forward:
             CORRELATION=correlation, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
             ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
             COLUMNS=configurations.MERGE_COLUMNS, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
-            ACC=self.accumulator, num_warps=warps, num_stages=stages,
+            ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
         )  # fmt: skip
 
     def product(self, first: int, last: int) -> None:
@@ -151,7 +152,7 @@ class _Forward:
             self.tiles,
             LOG=self.log, KEEP_S=self.out[0] is not None, KEEP_T=self.out[1] is not None, PANELS=len(self.panels) > 1,
             BLOCK=self.configuration.potential.block, COLUMNS=columns, DEPTH=depth, PRECISION=self.precision,
-            ACC=self.accumulator, num_warps=warps, num_stages=stages,
+            ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
         )  # fmt: skip
 
 
