@@ -128,7 +128,12 @@ def resources(compiled) -> Resources:
     text = compiled.asm["amdgcn"]
     field = lambda name: int(re.search(rf"\.{name}:\s*(\d+)", text)[1])  # noqa: E731
     # Scalar registers spill into lanes of vector registers, which costs no memory.
-    return Resources(field("vgpr_count"), field("vgpr_spill_count"), compiled.metadata.shared, frozenset(re.findall(r"v_(?:mfma|wmma)\w*", text)))
+    return Resources(
+        field("vgpr_count"),
+        field("vgpr_spill_count"),
+        compiled.metadata.shared,
+        frozenset(re.findall(r"v_(?:mfma|wmma)\w*", text)),
+    )
 
 
 def _cubin_usage(cubin: bytes) -> dict[str, int]:

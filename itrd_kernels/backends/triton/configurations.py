@@ -71,7 +71,7 @@ MERGE_BLOCKS, MERGE_COLUMNS = 32, 32
 
 @functools.cache
 def architecture(device: torch.device) -> str:
-    """"sm_90", "gfx942", … of a GPU; the interpreter on CPU tensors counts as sm_80."""
+    """ "sm_90", "gfx942", … of a GPU; the interpreter on CPU tensors counts as sm_80."""
     if device.type != "cuda":
         return "sm_80"
     if torch.version.hip:

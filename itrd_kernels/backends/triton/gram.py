@@ -113,8 +113,12 @@ def _dot_rows(
             b = tl.load(column + row_j[None, :], (depth < d - k)[:, None], 0.0)
         else:
             inside = (depth < d - k)[None, :]
-            a = tl.load(z + row_i.to(tl.int64)[:, None] * stride + (k + depth)[None, :], (row_i < n)[:, None] & inside, 0.0)
-            b = tl.load(z + row_j.to(tl.int64)[:, None] * stride + (k + depth)[None, :], (row_j < n)[:, None] & inside, 0.0)
+            a = tl.load(
+                z + row_i.to(tl.int64)[:, None] * stride + (k + depth)[None, :], (row_i < n)[:, None] & inside, 0.0
+            )
+            b = tl.load(
+                z + row_j.to(tl.int64)[:, None] * stride + (k + depth)[None, :], (row_j < n)[:, None] & inside, 0.0
+            )
             b = tl.trans(b)
         if SCALED:
             a = (a.to(ACC) * scale_i[:, None]).to(a.dtype)
@@ -180,7 +184,9 @@ def multiply(
                       False, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
     projection = _projection(projections, i, first, tl.where(i < last, tiles, last), tiles, BLOCK, ACC)
     if PANELS:
-        projection += tl.load(carried + row, (row < n) & (first > 0), 0.0)
+        # Programs of a block row that is not finished share no reads with the one that stores.
+        mine = (first > 0) & ((i < last) | (column_block == 0))
+        projection += tl.load(carried + row, (row < n) & mine, 0.0)
         if i >= last:
             tl.store(out + here, g, inside)
             tl.store(carried + row, projection, (row < n) & (column_block == 0))

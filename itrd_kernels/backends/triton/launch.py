@@ -93,7 +93,9 @@ class _Forward:
             self.new(z.shape[1], self.padded) if copied else None for z, copied in zip((z_s, z_t), across, strict=True)
         ]
 
-        self.panels = configurations.panels(self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(self.d_s, self.d_t))
+        self.panels = configurations.panels(
+            self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(self.d_s, self.d_t)
+        )
         storage = max(_tile_count(*panel, self.tiles) for panel in self.panels)
         self.weights = [self.new(storage, block, block, dtype=z_t.dtype) if want else None for want in want_gram]
         self.projections = [self.new(storage, 2, block) if want else None for want in want_gram]
@@ -117,7 +119,7 @@ class _Forward:
             self.z_e.stride(0), self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks,
             *self.spread,
             CORRELATION=self.correlation, GRAM=self.gram, ROWS=rows, COLUMNS=columns,
-            PRECISION=self.precision, ACC=self.accumulator, num_warps=warps,
+            PRECISION=self.precision, ACC=self.accumulator, num_warps=warps, **self.limits,
         )  # fmt: skip
 
     def potential(
@@ -189,19 +191,33 @@ def backward(
     )  # fmt: skip
     grad_e, grad_t, grad_s = (grad if grad.numel() else None for grad in grads)
     dgram_s, dgram_t = (dgram if dgram.numel() else None for dgram in (dgram_s, dgram_t))
+    correlation = beta_corr != 0
+    dgram_e, d_s = dgram_s, 0
+    if z_s is not None:
+        dgram_e, d_s = None, z_s.shape[1]
+        if not correlation and grad_e is not None:
+            # Nothing depends on z_e, and its width need not be d_t.
+            grad_e.zero_()
+            grad_e = None
+    elif not correlation:
+        # The Gram term's student, whose width need not be d_t, is z_e.
+        dgram_e, grad_e, grad_s, d_s = None, None, grad_e, z_e.shape[1]
     z_e, z_t = _readable(z_e), _readable(z_t)
     n, d_t = z_t.shape
-    d_s = d_t if z_s is None else z_s.shape[1]
     rows, columns = configurations.GRADIENT_ROWS, configurations.GRADIENT_COLUMNS
-    across = (triton.cdiv(d_t, columns) if want_e or want_t else 0) + (triton.cdiv(d_s, columns) if want_s else 0)
+    across = triton.cdiv(d_t, columns) if grad_e is not None or grad_t is not None else 0
+    across += triton.cdiv(d_s, columns) if grad_s is not None else 0
+    if across == 0:
+        return grads
     with _on(z_t.device):
         launch(
             kernels.gradient_kernel, triton.cdiv(n, rows) * across,
-            g_total, g_correlation, g_mutual_information, z_e, z_t, moments if beta_corr else None,
-            dgram_s if z_s is None else None, dgram_t, None if z_s is None else dgram_s, grad_e, grad_t, grad_s,
+            g_total, g_correlation, g_mutual_information, z_e, z_t, moments if correlation else None,
+            dgram_e, dgram_t, dgram_s, grad_e, grad_t, grad_s,
             n, d_t, d_s, z_e.stride(0), z_t.stride(0), beta_corr, beta_mi,
-            CORRELATION=beta_corr != 0, ROWS=rows, COLUMNS=columns,
+            CORRELATION=correlation, ROWS=rows, COLUMNS=columns,
             ACC=tl.float64 if z_t.dtype == torch.float64 else tl.float32,
+            **configurations.limits(configurations.architecture(z_t.device)),
         )  # fmt: skip
     return grads
 

@@ -49,6 +49,9 @@ _FORMS = {
         kernel, (16, 32, 64), ["d_t", "d_s", "BLOCK", "KEEP_S", "KEEP_T"], reset_to_zero=["ticket"]
     ),
     "product_kernel": lambda kernel: _autotune(
-        kernel, (16, 32), ["d_t", "d_s", "BLOCK", "KEEP_S", "KEEP_T"], restore_value=["out_s", "out_t", "carried_s", "carried_t"]
+        kernel,
+        (16, 32),
+        ["d_t", "d_s", "BLOCK", "KEEP_S", "KEEP_T"],
+        restore_value=["out_s", "out_t", "carried_s", "carried_t"],
     ),
 }

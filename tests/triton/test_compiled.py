@@ -1,0 +1,154 @@
+"""Every shipped configuration and dtype compiled for GPUs that are not there: no spills, shared memory within limits, the
+matrix units where they are meant, no float atomics. `python tests/triton/test_compiled.py` writes the table of resources.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed here: pip install 'itrd-kernels[triton]'")
+
+import torch
+from compiled import Launch, build, instead_of_launching, resources, step
+
+TABLE = Path(__file__).parent / "resources.json"
+
+F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
+
+
+class Architecture(NamedTuple):
+    """Shared memory of a program and of a processor in KiB, registers and threads of a processor, its matrix units."""
+
+    shared: int
+    shared_of_processor: int
+    registers: int
+    threads: int
+    half: str
+    tf32: str = ""
+    float64: str = ""
+
+
+ARCHITECTURES = {
+    "sm_80": Architecture(163, 164, 65536, 2048, "mma.sync", "mma.sync", "mma.sync"),
+    "sm_86": Architecture(99, 100, 65536, 1536, "mma.sync", "mma.sync"),
+    "sm_90": Architecture(227, 228, 65536, 2048, "mma.sync|wgmma", "mma.sync|wgmma", "mma.sync"),
+    "sm_100": Architecture(227, 228, 65536, 2048, "mma.sync|tcgen05", "mma.sync|tcgen05", "mma.sync"),
+    "sm_120": Architecture(99, 100, 65536, 1536, "mma.sync", "mma.sync"),
+    "gfx942": Architecture(64, 64, 131072, 2048, "v_mfma", "v_mfma", "v_mfma"),
+    "gfx1100": Architecture(64, 128, 196608, 2048, "v_wmma"),
+}
+
+KINDS = {
+    "float16": (F16, False),
+    "bfloat16": (BF16, False),
+    "tf32": (F32, True),
+    "float32": (F32, False),
+    "float64": (F64, False),
+}
+
+# One n of each bucket of the tables.
+SIZES = {"small": 256, "large": 1024}
+
+
+def launches(arch: str, kind: str, n: int, **options) -> list[Launch]:
+    dtype, tf32 = KINDS[kind]
+    found: list[Launch] = []
+    with instead_of_launching(found.append, arch):
+        step(n, 512, 256, dtype, tf32=tf32, **options)
+    return found
+
+
+def check(item: Launch, arch: str, kind: str) -> dict:
+    """Compile one launch, check it, and return its line of the table."""
+    limits = ARCHITECTURES[arch]
+    compiled = build(item, arch)
+    used = resources(compiled)
+    assert used.spilled == 0, (arch, kind, item.name, item.constants, used)
+    assert used.shared <= limits.shared * 1024
+    text = compiled.asm.get("ptx") or compiled.asm["amdgcn"]
+    assert not re.search(r"(atom|red)\.\S*\.f(16|32|64)|atomic_(pk_)?add_(f|bf)", text)
+    if item.name in ("potential_kernel", "product_kernel"):
+        expected = {"tf32": limits.tf32, "float64": limits.float64}.get(kind, limits.half)
+        if kind != "float32":
+            assert bool(expected) == bool(used.matrix)
+            assert all(re.match(expected, name) for name in used.matrix)
+    threads = item.constants.get("num_warps", 4) * compiled.metadata.target.warp_size
+    # Registers are given out eight at a time, and a program reserves 1 KiB of shared memory.
+    of_registers = limits.registers // (threads * -(-max(used.registers, 8) // 8) * 8)
+    of_shared = limits.shared_of_processor * 1024 // (used.shared + 1024)
+    programs = max(1, min(limits.threads // threads, of_registers, of_shared))
+    return {
+        "registers": used.registers,
+        "shared": used.shared,
+        "occupancy": round(programs * threads / limits.threads, 2),
+        "matrix": re.sub(r"[._].*", "", re.sub(r"^v_", "", min(used.matrix))) if used.matrix else "",
+    }
+
+
+def key(item: Launch, kind: str, size: str) -> str:
+    return f"{item.name} {kind} {size}"
+
+
+def table(arch: str) -> dict[str, dict]:
+    return {
+        key(item, kind, size): check(item, arch, kind)
+        for kind in KINDS
+        for size, n in SIZES.items()
+        for item in launches(arch, kind, n)
+    }
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_shipped_configurations(arch):
+    """All gradients wanted, the largest variant of every kernel; and nothing grows beyond the table."""
+    known = json.loads(TABLE.read_text())[arch]
+    found = table(arch)
+    assert found.keys() == known.keys(), "run python tests/triton/test_compiled.py"
+    for name, line in found.items():
+        assert line["shared"] <= known[name]["shared"], name
+        assert line["registers"] <= 1.1 * known[name]["registers"] + 8, name
+        assert line["matrix"] == known[name]["matrix"], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_other_variants(arch, kind):
+    """Fewer gradients, one term alone, the log form, panels, widths that are no multiple of anything."""
+    for options in (
+        {"want": (True, False, True)},
+        {"want": (False, False, False)},
+        {"log": True},
+        {"beta_corr": 0.0},
+        {"beta_mi": 0.0},
+    ):
+        for item in launches(arch, kind, 256, **options):
+            check(item, arch, kind)
+    found: list[Launch] = []
+    dtype, tf32 = KINDS[kind]
+    with instead_of_launching(found.append, arch):
+        step(1000, 37, 50, dtype, tf32=tf32)
+        step(40000, 64, 64, dtype, tf32=tf32, want=(True, True, True))
+    for item in {(item.name, *sorted(map(str, item.constants.items()))): item for item in found}.values():
+        check(item, arch, kind)
+
+
+def write_table() -> None:
+    """resources.json, and the same as the Markdown table of csrc/README.md."""
+    found = {arch: table(arch) for arch in ARCHITECTURES}
+    TABLE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    print("| kernel, dtype, batch | " + " | ".join(found) + " |")
+    print("|---|" + "---|" * len(found))
+    for name in next(iter(found.values())):
+        cells = [
+            f"{line['registers']} · {line['shared'] / 1024:.0f} · {100 * line['occupancy']:.0f} % {line['matrix']}".strip()
+            for line in (found[arch][name] for arch in found)
+        ]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    write_table()

@@ -1,0 +1,50 @@
+"""The kernels in Triton's interpreter, in processes of their own: it is chosen before Triton is imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed here: pip install 'itrd-kernels[triton]'")
+
+TESTS = Path(__file__).parents[1]
+
+
+def run(*arguments: object) -> None:
+    """pytest under TRITON_INTERPRET=1; its report is shown where it fails."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore::RuntimeWarning",
+            *map(str, arguments),
+        ],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("file", ["test_kernels.py", "test_planted_bugs.py", "test_launches.py"])
+def test_sanitized(file):
+    run(TESTS / "triton/interpreted" / file, "-m", "not slow")
+
+
+@pytest.mark.parametrize("file", ["test_correlation.py", "test_gram.py", "test_loss.py"])
+def test_parity(file):
+    run(TESTS / file, "--backend", "triton", "-m", "not slow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["triton/interpreted/test_kernels.py", "test_correlation.py", "test_gram.py"])
+def test_whole_product(file):
+    run(TESTS / file, *(() if "interpreted" in file else ("--backend", "triton")), "-m", "slow")
