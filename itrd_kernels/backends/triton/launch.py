@@ -126,8 +126,7 @@ class _Forward:
         self, first: int, last: int, factors: tuple[float, float, float], sums: bool, keep: tuple[bool, bool]
     ) -> None:
         # The columns' moments are merged beside the first tiles.
-        correlation = self.correlation and sums and first == 0
-        merges = self.merges if correlation else 0
+        merges = self.merges if sums and first == 0 else 0
         summed = [(0, self.tiles)] if self.log else self.panels
         participants = self.merges + sum(_tile_programs(*panel, self.tiles) for panel in summed)
         block, depth, warps, stages = self.configuration.potential
@@ -137,7 +136,7 @@ class _Forward:
             *self.weights, *self.projections, self.ticket, *self.scalars, *self.across,
             self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks, *self.spread,
             first, last, self.tiles, merges, participants, *factors,
-            CORRELATION=correlation, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
+            CORRELATION=self.correlation and sums, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
             ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
             COLUMNS=configurations.MERGE_COLUMNS, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
             ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
