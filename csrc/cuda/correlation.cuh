@@ -1,0 +1,200 @@
+// L_corr = log2 Σ_j |v_j − 1|^(2α), v the diagonal of the cross-correlation: the parts that the kernels are made of.
+//
+// column_moments reads both matrices once and leaves the moments of one chunk of rows; finish_column merges the chunks
+// in their order and forms v; finish_correlation sums over the columns and differentiates.
+#pragma once
+
+#include "reduce.cuh"
+
+namespace itrd {
+
+constexpr int kStreamThreads = 256;
+constexpr int kStreamWarps = kStreamThreads / kWarp;
+constexpr int kStripColumns = 4 * kWarp;
+constexpr int kPartials = 7;
+
+// Rows of `moments` (8, d): μ_s = high + low, 1/σ_s, the same of z_t, v, ∂L_corr/∂v.
+enum MomentRow { kMeanS, kMeanLowS, kRstdS, kMeanT, kMeanLowT, kRstdT, kV, kDV, kMomentRows };
+
+template <class T>
+struct Correlation {
+  using A = wide_t<T>;
+  View<T> s, t;  // (n, d)
+  int n, d;
+  int strips, chunks, chunk_rows;
+  A* partials;  // (chunks, 7, d)
+  A* moments;   // (8, d)
+  A alpha;
+};
+
+// Moments of rows [chunk_rows · chunk, …) of 128 columns. Each warp takes one row in eight, its threads shift by their
+// own first row, and the warps merge pairwise through shared memory.
+template <class T>
+__device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* shared) {
+  using A = wide_t<T>;
+  int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, chunk = block / c.strips;
+  Columns columns(block % c.strips, c.d, c.s.four && c.t.four);
+  int begin = chunk * c.chunk_rows + warp, end = min((chunk + 1) * c.chunk_rows, c.n);
+
+  A shift_s[4] = {}, shift_t[4] = {};
+  if (begin < end) {
+    columns.load(c.s.row(begin), shift_s);
+    columns.load(c.t.row(begin), shift_t);
+  }
+  A count = 0, x[4] = {}, y[4] = {}, xx[4] = {}, yy[4] = {}, xy[4] = {}, spread_s[4] = {}, spread_t[4] = {};
+#pragma unroll 4
+  for (int row = begin; row < end; row += kStreamWarps, count += 1) {
+    A s[4], t[4];
+    columns.load(c.s.row(row), s);
+    columns.load(c.t.row(row), t);
+#pragma unroll
+    for (int q = 0; q < 4; q++) {
+      A ds = s[q] - shift_s[q], dt = t[q] - shift_t[q];
+      x[q] += ds;
+      y[q] += dt;
+      xx[q] += ds * ds;
+      yy[q] += dt * dt;
+      xy[q] += ds * dt;
+      spread_s[q] = fmax(spread_s[q], fabs(ds));
+      spread_t[q] = fmax(spread_t[q], fabs(dt));
+    }
+  }
+
+  A origin_s[4], origin_t[4];
+  columns.load(c.s.row(0), origin_s);
+  columns.load(c.t.row(0), origin_t);
+  Moments<A> m[4];
+#pragma unroll
+  for (int q = 0; q < 4; q++) {
+    A mean_x = count > 0 ? x[q] / count : 0, mean_y = count > 0 ? y[q] / count : 0;
+    m[q] = {count,
+            shift_s[q] - origin_s[q] + mean_x,
+            shift_t[q] - origin_t[q] + mean_y,
+            xx[q] - x[q] * mean_x,
+            yy[q] - y[q] * mean_y,
+            xy[q] - x[q] * mean_y,
+            spread_s[q],
+            spread_t[q]};
+  }
+  auto* slots = reinterpret_cast<Moments<A>*>(shared);
+  for (int half = kStreamWarps / 2; half > 0; half /= 2) {
+    if (warp >= half && warp < 2 * half)
+#pragma unroll
+      for (int q = 0; q < 4; q++) slots[((warp - half) * 4 + q) * kWarp + lane] = m[q];
+    __syncthreads();
+    if (warp < half)
+#pragma unroll
+      for (int q = 0; q < 4; q++) m[q] = merge(m[q], slots[(warp * 4 + q) * kWarp + lane]);
+    __syncthreads();
+  }
+  if (warp > 0) return;
+  A* out = c.partials + int64_t(chunk) * kPartials * c.d;
+  columns.store(out, {m[0].mean_s, m[1].mean_s, m[2].mean_s, m[3].mean_s});
+  columns.store(out + c.d, {m[0].mean_t, m[1].mean_t, m[2].mean_t, m[3].mean_t});
+  columns.store(out + 2 * int64_t(c.d), {m[0].m2_s, m[1].m2_s, m[2].m2_s, m[3].m2_s});
+  columns.store(out + 3 * int64_t(c.d), {m[0].m2_t, m[1].m2_t, m[2].m2_t, m[3].m2_t});
+  columns.store(out + 4 * int64_t(c.d), {m[0].c_st, m[1].c_st, m[2].c_st, m[3].c_st});
+  columns.store(out + 5 * int64_t(c.d), {m[0].spread_s, m[1].spread_s, m[2].spread_s, m[3].spread_s});
+  columns.store(out + 6 * int64_t(c.d), {m[0].spread_t, m[1].spread_t, m[2].spread_t, m[3].spread_t});
+}
+
+template <class T>
+__device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
+  using A = wide_t<T>;
+  Moments<A> m = {};
+  for (int chunk = 0; chunk < c.chunks; chunk++) {
+    const A* p = c.partials + int64_t(chunk) * kPartials * c.d + j;
+    int64_t d = c.d;
+    A rows = min(c.chunk_rows, c.n - chunk * c.chunk_rows);
+    Moments<A> next = {rows, p[0], p[d], p[2 * d], p[3 * d], p[4 * d], p[5 * d], p[6 * d]};
+    m = chunk == 0 ? next : merge(m, next);
+  }
+  return m;
+}
+
+// One column of a matrix brought to order one, for spreads whose squares leave the range of A.
+template <class T>
+struct ScaledColumn {
+  using A = wide_t<T>;
+  const View<T>& z;
+  int n, j;
+  A scale = 1, mean = 0;
+
+  __device__ ScaledColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
+    // Halved, since the difference of two finite numbers can overflow.
+    A largest = 0, sum = 0;
+    for (int i = 0; i < n; i++) largest = fmax(largest, fabs(A(0.5) * widen(z.row(i)[j]) - A(0.5) * origin()));
+    scale = largest > 0 ? power_to_one(largest) : 1;
+    for (int i = 0; i < n; i++) sum += raw(i);
+    mean = sum / n;
+  }
+  __device__ A origin() const { return widen(z.row(0)[j]); }
+  __device__ A raw(int i) const { return widen(z.row(i)[j]) * scale - origin() * scale; }
+  __device__ A operator()(int i) const { return raw(i) - mean; }
+};
+
+template <class A>
+__device__ inline bool needs_scaling(A spread) {
+  return spread != 0 && !ordinary(spread);
+}
+
+// v = (1/n) Σ ŝ t̂ and what the backward pass needs of column j, from its merged moments.
+template <class T>
+__device__ void finish_column(const Correlation<T>& c, int j) {
+  using A = wide_t<T>;
+  Moments<A> m = merged_moments(c, j);
+  // Equal to the first row throughout; a NaN or inf has made the moments NaN.
+  bool dead_s = m.spread_s == 0 && m.m2_s == 0, dead_t = m.spread_t == 0 && m.m2_t == 0;
+  A scale_s = 1, scale_t = 1;
+  if (needs_scaling(m.spread_s) || needs_scaling(m.spread_t)) {
+    ScaledColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
+    m.m2_s = m.m2_t = m.c_st = 0;
+    for (int i = 0; i < c.n; i++) {
+      m.m2_s += s(i) * s(i);
+      m.m2_t += t(i) * t(i);
+      m.c_st += s(i) * t(i);
+    }
+    scale_s = s.scale;
+    scale_t = t.scale;
+    m.mean_s = s.mean / scale_s;
+    m.mean_t = t.mean / scale_t;
+  }
+  A norm_s = sqrt(m.m2_s), norm_t = sqrt(m.m2_t), root = sqrt(A(c.n - 1));
+  A v = dead_s || dead_t ? 0 * m.c_st : m.c_st / norm_s / norm_t * (A(c.n - 1) / A(c.n));
+
+  auto store_mean = [&](int row, A origin, A offset) {
+    // high + low = origin + offset exactly (Knuth's TwoSum)
+    A high = origin + offset, back = high - origin;
+    c.moments[int64_t(row) * c.d + j] = high;
+    c.moments[int64_t(row + 1) * c.d + j] = (origin - (high - back)) + (offset - back);
+  };
+  store_mean(kMeanS, widen(c.s.row(0)[j]), m.mean_s);
+  store_mean(kMeanT, widen(c.t.row(0)[j]), m.mean_t);
+  c.moments[int64_t(kRstdS) * c.d + j] = dead_s ? 0 : root / norm_s * scale_s;
+  c.moments[int64_t(kRstdT) * c.d + j] = dead_t ? 0 : root / norm_t * scale_t;
+  c.moments[int64_t(kV) * c.d + j] = v;
+}
+
+// L_corr by one block, once all v are there, as log-sum-exp: (1/256)^20 underflows float32. Also ∂L_corr/∂v.
+template <class T>
+__device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shared) {
+  using A = wide_t<T>;
+  const A* v = c.moments + int64_t(kV) * c.d;
+  A largest = 0, sum = 0;
+  for (int j = threadIdx.x; j < c.d; j += blockDim.x) largest = fmax(largest, fabs(v[j] - 1));
+  largest = reduce_block(largest, Max(), shared);
+  for (int j = threadIdx.x; j < c.d; j += blockDim.x) sum += pow(fabs(v[j] - 1) / largest, 2 * c.alpha);
+  sum = reduce_block(sum, Sum(), shared);
+
+  const A *rstd_s = c.moments + int64_t(kRstdS) * c.d, *rstd_t = c.moments + int64_t(kRstdT) * c.d;
+  for (int j = threadIdx.x; j < c.d; j += blockDim.x) {
+    // ∂L/∂v = 2α |e|^(2α−1) sign(e) / (ln 2 Σ|e|^(2α)), e = v − 1 < 0
+    A e = v[j] - 1;
+    bool dead = rstd_s[j] == 0 || rstd_t[j] == 0;
+    A power = pow(fabs(e) / largest, 2 * c.alpha);
+    c.moments[int64_t(kDV) * c.d + j] = dead ? 0 * e : 2 * c.alpha * power / (e * sum * A(0.69314718055994530942));
+  }
+  return 2 * c.alpha * log2(largest) + log2(sum);
+}
+
+}  // namespace itrd

@@ -1,0 +1,154 @@
+// The forward pass: which launches it takes, on which parts of the workspace.
+#include <algorithm>
+
+#include "launch.cuh"
+
+namespace itrd {
+
+namespace {
+
+constexpr int64_t kWorkspaceBytes = 64 << 20;  // and eight float32 for each feature
+constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// How the problem is cut up.
+struct Plan {
+  bool correlation, gram, want_s, want_t;
+  int64_t wide, strips, chunks, chunk_rows, count_blocks, tiles, ld, panel, losses;
+  TilePlan tile, gradient_tile;
+  // The loss has a launch of its own where W cannot follow in the same one.
+  bool loss_first;
+
+  explicit Plan(const Forward& p)
+      : correlation(p.beta_corr != 0),
+        gram(p.beta_mi != 0),
+        want_s(gram && p.dgram_s),
+        want_t(gram && p.dgram_t),
+        wide(p.dtype == Scalar::float64 ? 8 : 4),
+        loss_first(p.log || !(want_s || want_t)) {
+    strips = ceil_div(p.t.width, kStripColumns);
+    chunk_rows = std::max<int64_t>(kRowsPerChunk, ceil_div(p.n, kMaxChunks));
+    chunks = ceil_div(p.n, chunk_rows);
+    count_blocks = std::min<int64_t>(ceil_div(p.n, kStreamWarps), kMaxCountBlocks);
+
+    bool half = p.dtype == Scalar::float16 || p.dtype == Scalar::bfloat16;
+    bool tensor = p.capability >= 80 ? half || p.tf32 : p.dtype == Scalar::float16;
+    int64_t squares = ceil_div(p.n, 32);
+    tile = plan_tiles(p.dtype, tensor, squares * (squares + 1) / 2, p.tile);
+    gradient_tile = plan_tiles(p.dtype, tensor && p.capability >= 80,
+                               squares * ceil_div(std::max(p.s.width, p.t.width), 32), p.tile);
+    tiles = ceil_div(p.n, tile.tile);
+    ld = ceil_div(p.n, 16 / wide) * (16 / wide);
+
+    // As many rows of W as the workspace holds beside the rest.
+    int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
+    int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.width, p.t.width);
+    panel = p.n;
+    losses = tiles * (tiles + 1) / 2;
+    int64_t rest = (4 * p.n + 2 * losses + chunks * kPartials * p.t.width) * wide;
+    if (sides && row_bytes * p.n + rest > budget) {
+      losses = tiles * tiles;
+      int64_t most = std::max<int64_t>((budget - rest) / row_bytes / tile.tile, 1);
+      panel = ceil_div(tiles, ceil_div(tiles, most)) * tile.tile;
+    }
+  }
+
+  bool triangular(const Forward& p) const { return panel >= p.n; }
+};
+
+template <class T>
+Rows<T> rows_of(const Matrix& z, void* norms, int64_t n, int first, void* gradient) {
+  using A = wide_t<T>;
+  auto* norm = static_cast<A*>(norms) + first * n;
+  return {view<T>(z), norm, norm + n, nullptr, nullptr, static_cast<A*>(gradient)};
+}
+
+template <class T>
+void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
+  using A = wide_t<T>;
+  Plan plan(p);
+  Correlation<T> c = {};
+  if (plan.correlation) {
+    c.s = view<T>(p.e);
+    c.t = view<T>(p.t);
+    c.n = p.n;
+    c.d = p.t.width;
+    c.strips = int(plan.strips);
+    c.chunks = int(plan.chunks);
+    c.chunk_rows = int(plan.chunk_rows);
+    c.partials = static_cast<A*>(w.partials);
+    c.moments = static_cast<A*>(p.moments);
+    c.alpha = A(p.alpha);
+  }
+  Gram<T> g = {};
+  if (plan.gram) {
+    g.s = rows_of<T>(p.s, w.norms, p.n, 0, p.dgram_s);
+    g.t = rows_of<T>(p.t, w.norms, p.n, 2, p.dgram_t);
+    g.n = p.n;
+    g.tiles = int(plan.tiles);
+    g.counts = static_cast<int*>(w.counts);
+    g.count_blocks = int(plan.count_blocks);
+    g.losses = static_cast<A*>(w.losses);
+    g.coefficients = static_cast<A*>(w.coefficients);
+    g.tf32_weights = plan.gradient_tile.tensor;
+    g.ld = plan.ld;
+    g.rows = p.n;
+    g.triangular = true;
+  }
+  Finish<T> finish = {static_cast<unsigned*>(w.ticket),     plan.correlation,          plan.gram,
+                      A(p.beta_corr),                       A(p.beta_mi),              static_cast<A*>(p.total),
+                      static_cast<A*>(p.correlation),       static_cast<A*>(p.mutual_information), 0};
+  launch_statistics(c, g, finish, stream);
+  if (!plan.gram) return launch_correlation(c, finish, stream);
+  if (plan.loss_first) {
+    g.pass = p.log ? GramPass::log_sums : GramPass::linear;
+    launch_gram_tiles(plan.tile, g, c, finish, stream);
+    if (!plan.want_s && !plan.want_t) return;
+    g.pass = GramPass::log_weights;
+    finish.ticket = nullptr;
+  }
+  if (plan.want_s) {
+    g.s.weights = static_cast<A*>(w.weights_s);
+    g.s.projection = static_cast<A*>(w.projection_s);
+  }
+  if (plan.want_t) {
+    g.t.weights = static_cast<A*>(w.weights_t);
+    g.t.projection = static_cast<A*>(w.projection_t);
+  }
+  g.triangular = plan.triangular(p);
+  unsigned* ticket = finish.ticket;
+  for (int64_t row0 = 0; row0 < p.n; row0 += plan.panel) {
+    g.row0 = int(row0);
+    g.rows = int(std::min<int64_t>(plan.panel, p.n - row0));
+    g.first_loss = int(row0 / plan.tile.tile * plan.tiles);
+    finish.ticket = row0 + plan.panel >= p.n ? ticket : nullptr;
+    launch_gram_tiles(plan.tile, g, c, finish, stream);
+    launch_gram_gradients(plan.gradient_tile, g, stream);
+  }
+}
+
+}  // namespace
+
+WorkspaceBytes workspace_bytes(const Forward& p) {
+  Plan plan(p);
+  WorkspaceBytes bytes = {};
+  bytes.ticket = sizeof(unsigned);
+  if (plan.correlation) bytes.partials = plan.chunks * kPartials * p.t.width * plan.wide;
+  if (!plan.gram) return bytes;
+  bytes.norms = 4 * int64_t(p.n) * plan.wide;
+  bytes.counts = plan.count_blocks * kRowCounts * sizeof(int);
+  bytes.losses = 2 * plan.losses * plan.wide;
+  bytes.coefficients = 2 * plan.wide;
+  size_t weights = std::min<int64_t>(plan.panel, p.n) * plan.ld * plan.wide;
+  size_t projection = plan.tiles * std::min<int64_t>(plan.panel, p.n) * plan.wide;
+  if (plan.want_s) bytes.weights_s = weights, bytes.projection_s = projection;
+  if (plan.want_t) bytes.weights_t = weights, bytes.projection_t = projection;
+  return bytes;
+}
+
+void forward(const Forward& problem, const Workspace& workspace, cudaStream_t stream) {
+  with_type(problem.dtype, [&](auto type) { run<decltype(type)>(problem, workspace, stream); });
+}
+
+}  // namespace itrd

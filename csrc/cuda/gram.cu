@@ -1,0 +1,142 @@
+// Kernels and launches of the Gram term.
+#include <algorithm>
+#include <type_traits>
+
+#include "gram_gradient.cuh"
+#include "gram_tile.cuh"
+#include "launch.cuh"
+
+namespace itrd {
+
+// Tile (row, column) number b of those on and below the diagonal: b = row (row + 1)/2 + column.
+__device__ inline void triangular(int b, int& row, int& column) {
+  row = int((sqrt(8.0f * b + 1) - 1) / 2);
+  while (row * int64_t(row + 1) / 2 > b) row--;
+  while ((row + 1) * int64_t(row + 2) / 2 <= b) row++;
+  column = b - int(row * int64_t(row + 1) / 2);
+}
+
+// L_mi from the sums over all tiles, by one block; for the log form also c = 1/(ln 2 Σ) of both terms.
+template <class T>
+__device__ wide_t<T> finish_gram(const Gram<T>& g, const RowCounts& counts, int slots, wide_t<T>* shared) {
+  using A = wide_t<T>;
+  A first = 0, second = 0;
+  for (int b = threadIdx.x; b < slots; b += blockDim.x) {
+    first += g.losses[2 * int64_t(b)];
+    second += g.losses[2 * int64_t(b) + 1];
+  }
+  first = reduce_block(first, Sum(), shared);
+  second = reduce_block(second, Sum(), shared);
+  if (g.pass == GramPass::linear) return first;
+  const A ln2 = A(0.69314718055994530942);
+  if (threadIdx.x == 0) {
+    g.coefficients[0] = first == 0 ? 0 : 1 / (ln2 * first);
+    g.coefficients[1] = second == 0 ? 0 : 1 / (ln2 * second);
+  }
+  A potential_s = first * over_square<A>(counts.m_s), potential_st = second * over_square<A>(counts.m_st);
+  return (potential_s == 0 ? 0 : log2(potential_s)) - (potential_st == 0 ? 0 : log2(potential_st));
+}
+
+// The first blocks finish the columns of the correlation term, the others take a tile each; the last one to finish
+// writes the losses.
+template <class T, class Math, int tile>
+__global__ void __launch_bounds__(Shape<tile>::threads, 1)
+    gram_tiles(const __grid_constant__ Gram<T> g, const __grid_constant__ Correlation<T> c,
+               const __grid_constant__ Finish<T> finish) {
+  using A = wide_t<T>;
+  ITRD_DYNAMIC_SHARED(shared);
+  auto* scratch = reinterpret_cast<A*>(shared);
+  int b = int(blockIdx.x) - finish.column_blocks;
+  if (b < 0) {
+    int j = blockIdx.x * blockDim.x + threadIdx.x;
+    if (j < c.d) finish_column(c, j);
+  } else {
+    int row = g.row0 / tile + b / g.tiles, column = b % g.tiles;
+    if (g.triangular) triangular(b, row, column);
+    GramTile<T, Math, tile> products(g, row * tile, column * tile, shared);
+    finish_tile(g, products, row, column, g.first_loss + b, scratch);
+  }
+  if (!finish.ticket) return;
+  if (!last_block(finish.ticket, gridDim.x, reinterpret_cast<unsigned*>(shared))) return;
+  A correlation = finish.correlation ? finish_correlation(c, scratch) : 0;
+  RowCounts counts(g, reinterpret_cast<int*>(shared));
+  A mutual_information = finish_gram(g, counts, g.first_loss + int(gridDim.x) - finish.column_blocks, scratch);
+  if (threadIdx.x == 0) finish.write(correlation, mutual_information);
+}
+
+template <class T, class Math, int tile>
+__global__ void __launch_bounds__(Shape<tile>::threads, 1) gram_gradients(const __grid_constant__ Gram<T> g) {
+  ITRD_DYNAMIC_SHARED(shared);
+  const Rows<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
+  // The wider of the two gave the grid its width.
+  if (int(blockIdx.x) * tile >= side.z.width) return;
+  gram_gradient<T, Math, tile>(g, side, blockIdx.y, blockIdx.x, shared);
+}
+
+template <int tile>
+using Tile = std::integral_constant<int, tile>;
+
+// Calls run(math, tile) for the kernels that exist: float64 has no sums to fill a tile of 128 with, and half precision
+// meets the floating-point units on old architectures only.
+template <class T, class Math, class Run>
+void with_tile(int tile, Run run) {
+  constexpr bool fallback = sizeof(T) == 2 && !Math::tensor;
+  if constexpr (!fallback && sizeof(T) != 8)
+    if (tile == 128) return run(Math(), Tile<128>());
+  if constexpr (!fallback)
+    if (tile == 32) return run(Math(), Tile<32>());
+  run(Math(), Tile<64>());
+}
+
+template <class T, class Run>
+void with_kernel(const TilePlan& plan, Run run) {
+  if constexpr (sizeof(T) != 8)
+    if (plan.tensor) return with_tile<T, TensorCores>(plan.tile, run);
+  with_tile<T, Ieee>(plan.tile, run);
+}
+
+TilePlan plan_tiles(Scalar type, bool tensor, int64_t squares, int forced) {
+  // The largest tile that still gives every multiprocessor something to do.
+  int tile = forced ? forced : squares >= 64 * 16 ? 128 : squares >= 64 * 4 ? 64 : 32;
+  bool half = type == Scalar::float16 || type == Scalar::bfloat16;
+  if (type == Scalar::float64) return {std::min(tile, 64), false};
+  return {half && !tensor ? 64 : tile, tensor};
+}
+
+template <class T>
+void launch_gram_tiles(const TilePlan& plan, const Gram<T>& g, const Correlation<T>& c, const Finish<T>& finish,
+                       cudaStream_t stream) {
+  with_kernel<T>(plan, [&](auto math, auto size) {
+    using Math = decltype(math);
+    constexpr int tile = size.value, threads = Shape<tile>::threads;
+    int blocks = g.triangular ? g.tiles * (g.tiles + 1) / 2 : (g.rows + tile - 1) / tile * g.tiles;
+    Finish<T> f = finish;
+    f.column_blocks = f.ticket && f.correlation ? (c.d + threads - 1) / threads : 0;
+    constexpr size_t sums = 2 * TileSums<wide_t<T>, tile>::length * sizeof(wide_t<T>);
+    size_t shared = std::max<size_t>(kStages * GramTile<T, Math, tile>::stage_bytes + kScratchBytes, sums);
+    launch(gram_tiles<T, Math, tile>, dim3(blocks + f.column_blocks), threads, shared, stream, g, c, f);
+  });
+}
+
+template <class T>
+void launch_gram_gradients(const TilePlan& plan, const Gram<T>& g, cudaStream_t stream) {
+  with_kernel<T>(plan, [&](auto math, auto size) {
+    using Math = decltype(math);
+    constexpr int tile = size.value;
+    int width = std::max(g.s.weights ? g.s.z.width : 0, g.t.weights ? g.t.z.width : 0);
+    dim3 grid((width + tile - 1) / tile, (g.rows + tile - 1) / tile, (g.s.weights ? 1 : 0) + (g.t.weights ? 1 : 0));
+    size_t shared = kStages * GradientStage<T, tile>::bytes + kScratchBytes;
+    launch(gram_gradients<T, Math, tile>, grid, Shape<tile>::threads, shared, stream, g);
+  });
+}
+
+#define ITRD_INSTANTIATE(T)                                                                                        \
+  template void launch_gram_tiles<T>(const TilePlan&, const Gram<T>&, const Correlation<T>&, const Finish<T>&,     \
+                                     cudaStream_t);                                                                \
+  template void launch_gram_gradients<T>(const TilePlan&, const Gram<T>&, cudaStream_t);
+ITRD_INSTANTIATE(float)
+ITRD_INSTANTIATE(double)
+ITRD_INSTANTIATE(__half)
+ITRD_INSTANTIATE(__nv_bfloat16)
+
+}  // namespace itrd

@@ -1,0 +1,109 @@
+// ∂L_mi/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖: a tile of rows i and columns of z.
+#pragma once
+
+#include "gram.cuh"
+
+namespace itrd {
+
+template <class T, int tile>
+struct GradientStage {
+  using A = wide_t<T>;
+  static constexpr int depth = kRowBytes / int(sizeof(A));  // rows j in a stage
+  // The padding puts the elements that a warp reads at once into different banks.
+  static constexpr int stride = tile + 32 / int(sizeof(T));
+  static constexpr int weight_bytes = tile * kRowBytes, bytes = weight_bytes + depth * stride * int(sizeof(T));
+};
+
+template <class T, class Math, int tile>
+__device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_row, int tile_column,
+                              unsigned char* shared) {
+  using A = wide_t<T>;
+  using S = Shape<tile>;
+  using Stage = GradientStage<T, tile>;
+  constexpr int weights_per_chunk = Chunk<A>::size, size = Chunk<T>::size, row_chunks = tile / size;
+  const View<T>& z = side.z;
+  int i0 = tile_row * tile, c0 = tile_column * tile, steps = (g.n + Stage::depth - 1) / Stage::depth;
+
+  auto each_chunk = [&](int step, auto&& visit) {
+    unsigned char* stage = shared + step % kStages * Stage::bytes + Stage::weight_bytes;
+#pragma unroll
+    for (int i = threadIdx.x; i < Stage::depth * row_chunks; i += S::threads) {
+      int r = i / row_chunks, c = i % row_chunks * size;
+      visit(stage + (r * Stage::stride + c) * int(sizeof(T)), step * Stage::depth + r, c0 + c);
+    }
+  };
+  auto copy = [&](int step) {
+    unsigned char* stage = shared + step % kStages * Stage::bytes;
+#pragma unroll
+    for (int i = threadIdx.x; i < tile * kChunks; i += S::threads) {
+      int r = i / kChunks, c = i % kChunks, k = step * Stage::depth + c * weights_per_chunk;
+      copy_chunk(stage + swizzled(r, c), side.weights + (i0 + r) * g.ld + k, i0 + r < g.rows ? g.n - k : 0, true);
+    }
+    each_chunk(step, [&](unsigned char* to, int j, int column) {
+      copy_chunk(to, z.row(j) + column, j < g.n ? z.width - column : 0, z.sixteen);
+    });
+  };
+
+  for (int step = 0; step < kStages - 1; step++) {
+    if (step < steps) copy(step);
+    copy_commit();
+  }
+  bool scaled = RowCounts(g, reinterpret_cast<int*>(shared + kStages * Stage::bytes)).scaled;
+  Accumulators<A, tile> acc = {};
+  for (int step = 0; step < steps; step++) {
+    copy_wait<kStages - 2>();
+    if (scaled)
+      each_chunk(step, [&](unsigned char* to, int j, int) {
+        if (j < g.n && side.scale[j] != 1) scale_chunk<T>(to, side.scale[j]);
+      });
+    __syncthreads();
+    if (step + kStages - 1 < steps) copy(step + kStages - 1);
+    copy_commit();
+    const unsigned char* stage = shared + step % kStages * Stage::bytes;
+    Math::template multiply<tile>(acc, stage, reinterpret_cast<const T*>(stage + Stage::weight_bytes), Stage::stride);
+  }
+  copy_wait<0>();
+  __syncthreads();
+
+  A* projection = reinterpret_cast<A*>(shared);
+  for (int r = threadIdx.x; r < tile; r += S::threads) {
+    A sum = 0;
+    if (i0 + r < g.rows)
+      for (int b = 0; b < g.tiles; b++) sum += side.projection[int64_t(b) * g.rows + i0 + r];
+    projection[r] = sum;
+  }
+  __syncthreads();
+  bool pairs = z.width % 2 == 0;
+#pragma unroll
+  for (int i = 0; i < S::squares_m; i++) {
+    int local = i0 + S::row(i), row = g.row0 + local;
+    if (local >= g.rows) continue;
+    A scale = side.scale[row], rnorm = side.rnorm[row], factor = 4 * rnorm * scale;
+    A along = projection[S::row(i)] * rnorm * scale;
+#pragma unroll
+    for (int j = 0; j < S::squares_n; j++) {
+      int column = c0 + S::column(j);
+      if (column >= z.width) continue;
+      const T* from = z.row(row) + column;
+      A* to = side.gradient + int64_t(row) * z.width + column;
+      bool both = column + 1 < z.width;
+      Pair<T> x = {};
+      if (z.four) {
+        x = *reinterpret_cast<const Pair<T>*>(from);
+      } else {
+        x.first = from[0];
+        if (both) x.second = from[1];
+      }
+      Pair<A> gradient = {factor * (acc[i][j][0] - along * widen(x.first)),
+                          factor * (acc[i][j][1] - along * widen(x.second))};
+      if (pairs) {
+        *reinterpret_cast<Pair<A>*>(to) = gradient;
+      } else {
+        to[0] = gradient.first;
+        if (both) to[1] = gradient.second;
+      }
+    }
+  }
+}
+
+}  // namespace itrd

@@ -1,0 +1,217 @@
+// One tile of both Gram matrices, and what becomes of it: the loss, the weights W of the gradient, and the row sums of
+// W ∘ G that project the gradient.
+#pragma once
+
+#include "gram.cuh"
+
+namespace itrd {
+
+// The loss and its derivatives as functions of one pair of entries. Another relational loss is another such record.
+template <class A>
+struct MutualInformation {
+  A c_s, c_st;
+
+  // W = ¼ ∂L/∂G_s of the pair (i, j), (j, i)
+  __device__ A weight_s(A s, A t) const { return s * (c_s - c_st * t * t); }
+  __device__ A weight_t(A s, A t) const { return -c_st * s * s * t; }
+};
+
+// One tile of z zᵀ of student and teacher, of rows i0 … and j0 …: raw dot products of the range-scaled rows.
+template <class T, class Math, int tile>
+struct GramTile {
+  using A = wide_t<T>;
+  using S = Shape<tile>;
+  static constexpr int size = Chunk<T>::size, per_row = kRowBytes / int(sizeof(T));
+  static constexpr int stage_bytes = 2 * tile * kRowBytes;
+
+  Accumulators<A, tile> s = {}, t = {};
+  RowCounts counts;
+
+  __device__ GramTile(const Gram<T>& g, int i0, int j0, unsigned char* shared) {
+    int steps_s = (g.s.z.width + per_row - 1) / per_row, steps_t = (g.t.z.width + per_row - 1) / per_row;
+    int steps = steps_s + steps_t;
+
+    // All student columns, then all teacher columns, as one stream through the stages.
+    auto each_chunk = [&](int step, auto&& visit) {
+      unsigned char* stage = shared + step % kStages * stage_bytes;
+#pragma unroll
+      for (int i = threadIdx.x; i < 2 * tile * kChunks; i += S::threads) {
+        int r = i / kChunks, c = i % kChunks;
+        visit(stage + swizzled(r, c), r < tile ? i0 + r : j0 + r - tile, c * size);
+      }
+    };
+    auto copy = [&](int step) {
+      bool student = step < steps_s;
+      const T* data = student ? g.s.z.data : g.t.z.data;
+      int64_t stride = student ? g.s.z.stride : g.t.z.stride;
+      int width = student ? g.s.z.width : g.t.z.width, k = (student ? step : step - steps_s) * per_row;
+      bool aligned = student ? g.s.z.sixteen : g.t.z.sixteen;
+      each_chunk(step, [&](unsigned char* to, int row, int offset) {
+        copy_chunk(to, data + row * stride + k + offset, row < g.n ? width - k - offset : 0, aligned);
+      });
+    };
+
+    for (int step = 0; step < kStages - 1; step++) {
+      if (step < steps) copy(step);
+      copy_commit();
+    }
+    counts = RowCounts(g, reinterpret_cast<int*>(shared + kStages * stage_bytes));
+    for (int step = 0; step < steps; step++) {
+      copy_wait<kStages - 2>();
+      if (counts.scaled) {
+        const A* scale = step < steps_s ? g.s.scale : g.t.scale;
+        each_chunk(step, [&](unsigned char* to, int row, int) {
+          if (row < g.n && scale[row] != 1) scale_chunk<T>(to, scale[row]);
+        });
+      }
+      __syncthreads();
+      if (step + kStages - 1 < steps) copy(step + kStages - 1);
+      copy_commit();
+      if (step == steps_s) keep_student();
+      const unsigned char* stage = shared + step % kStages * stage_bytes;
+      Math::template multiply_rows<tile, T>(t, stage, stage + tile * kRowBytes);
+    }
+    copy_wait<0>();
+    __syncthreads();
+  }
+
+  __device__ void keep_student() {
+#pragma unroll
+    for (int i = 0; i < S::squares_m; i++)
+#pragma unroll
+      for (int j = 0; j < S::squares_n; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          s[i][j][e] = t[i][j][e];
+          t[i][j][e] = 0;
+        }
+  }
+};
+
+// The pair sums of a thread's rows and columns, added up over the tile in a fixed order.
+template <class A, int tile>
+struct TileSums {
+  using S = Shape<tile>;
+  A* rows;     // (warps_n, tile)
+  A* columns;  // (warps_m, tile)
+
+  static constexpr int length = (S::warps_n + S::warps_m) * tile;
+
+  __device__ explicit TileSums(A* shared) : rows(shared), columns(shared + S::warps_n * tile) {}
+
+  __device__ void row(int i, A sum) const {
+    sum = reduce_lanes(sum, Sum(), 1, 4);
+    if (S::lane() % 4 == 0) rows[S::warp() % S::warps_n * tile + S::row(i)] = sum;
+  }
+  __device__ void column(int j, int e, A sum) const {
+    sum = reduce_lanes(sum, Sum(), 4, kWarp);
+    if (S::lane() / 4 == 0) columns[S::warp() / S::warps_n * tile + S::column(j) + e] = sum;
+  }
+  __device__ A row_total(int r) const {
+    A sum = 0;
+    for (int w = 0; w < S::warps_n; w++) sum += rows[w * tile + r];
+    return sum;
+  }
+  __device__ A column_total(int r) const {
+    A sum = 0;
+    for (int w = 0; w < S::warps_m; w++) sum += columns[w * tile + r];
+    return sum;
+  }
+};
+
+// Turns the tile (tile row ti, tile column tj) into its loss and its part of W, in place of nothing but registers.
+template <class T, class Math, int tile>
+__device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& products, int ti, int tj, int slot,
+                            wide_t<T>* shared) {
+  using A = wide_t<T>;
+  using S = Shape<tile>;
+  MutualInformation<A> loss = {over_square<A>(products.counts.m_s), over_square<A>(products.counts.m_st)};
+  if (g.pass == GramPass::log_weights) loss = {g.coefficients[0], g.coefficients[1]};
+  int i0 = ti * tile, j0 = tj * tile;
+  bool mirrored = g.triangular && ti != tj;
+  TileSums<A, tile> sums_s(shared), sums_t(shared + TileSums<A, tile>::length);
+
+  auto round = [&](A x) { return g.tf32_weights ? round_to_tf32(x) : x; };
+  auto norm = [&](const A* rnorm, int i) { return i < g.n ? rnorm[i] : 0; };
+  // Σ_i W_ij G_ij of this thread's columns
+  A column_s[S::squares_n][2] = {}, column_t[S::squares_n][2] = {};
+  A first = 0, second = 0;
+#pragma unroll
+  for (int i = 0; i < S::squares_m; i++) {
+    int row = i0 + S::row(i);
+    A rs_i = norm(g.s.rnorm, row), rt_i = norm(g.t.rnorm, row), row_s = 0, row_t = 0;
+#pragma unroll
+    for (int j = 0; j < S::squares_n; j++) {
+      int column = j0 + S::column(j);
+      A u_s[2], u_t[2], mirror_s[2], mirror_t[2];
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        A rs_j = norm(g.s.rnorm, column + e), rt_j = norm(g.t.rnorm, column + e);
+        A x_s = products.s[i][j][e] * rs_i, x_t = products.t[i][j][e] * rt_i;
+        A g_s = x_s * rs_j, g_t = x_t * rt_j;
+        bool diagonal = row == column + e;
+        if (diagonal) {
+          g_s = rs_i != 0;
+          g_t = rt_i != 0;
+        }
+        A w_s = loss.weight_s(g_s, g_t), w_t = loss.weight_t(g_s, g_t);
+        first += g_s * (g.pass == GramPass::linear ? w_s : g_s);
+        second += g_s * g_t * (g_s * g_t);
+        // The projection takes what W_ii contributes to the gradient away again.
+        if (diagonal) w_s = w_t = 0;
+        // u_ij = W_ij/‖z_j‖ is what gram_gradient multiplies with z_j, so that exact z stay exact. The projection
+        // takes the same rounded numbers: W_ij G_ij = u_ij ‖z_j‖ G_ij.
+        u_s[e] = round(w_s * rs_j);
+        u_t[e] = round(w_t * rt_j);
+        row_s += u_s[e] * x_s;
+        row_t += u_t[e] * x_t;
+        mirror_s[e] = round(w_s * rs_i);
+        mirror_t[e] = round(w_t * rt_i);
+        column_s[j][e] += mirror_s[e] * (products.s[i][j][e] * rs_j);
+        column_t[j][e] += mirror_t[e] * (products.t[i][j][e] * rt_j);
+      }
+      auto store = [&](A* weights, const A(&u)[2], const A(&mirror)[2]) {
+        if (row < g.n && column < g.n)
+          *reinterpret_cast<Pair<A>*>(weights + (row - g.row0) * g.ld + column) = {u[0], u[1]};
+        if (mirrored && row < g.n)
+#pragma unroll
+          for (int e = 0; e < 2; e++)
+            if (column + e < g.n) weights[(column + e) * g.ld + row] = mirror[e];
+      };
+      if (g.s.weights) store(g.s.weights, u_s, mirror_s);
+      if (g.t.weights) store(g.t.weights, u_t, mirror_t);
+    }
+    if (g.s.weights) sums_s.row(i, row_s);
+    if (g.t.weights) sums_t.row(i, row_t);
+  }
+  if (mirrored) {
+#pragma unroll
+    for (int j = 0; j < S::squares_n; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        if (g.s.weights) sums_s.column(j, e, column_s[j][e]);
+        if (g.t.weights) sums_t.column(j, e, column_t[j][e]);
+      }
+  }
+  __syncthreads();
+  auto project = [&](A* projection, const TileSums<A, tile>& sums) {
+    for (int r = threadIdx.x; r < tile; r += S::threads) {
+      if (i0 + r < g.n) projection[int64_t(tj) * g.rows + i0 + r - g.row0] = sums.row_total(r);
+      if (mirrored && j0 + r < g.n) projection[int64_t(ti) * g.rows + j0 + r] = sums.column_total(r);
+    }
+  };
+  if (g.s.weights) project(g.s.projection, sums_s);
+  if (g.t.weights) project(g.t.projection, sums_t);
+  __syncthreads();
+
+  // Off the diagonal a tile stands for its mirror image too.
+  A times = mirrored ? 2 : 1;
+  first = reduce_block(first, Sum(), shared);
+  second = reduce_block(second, Sum(), shared);
+  if (threadIdx.x == 0 && g.pass != GramPass::log_weights) {
+    g.losses[2 * int64_t(slot)] = times * first;
+    g.losses[2 * int64_t(slot) + 1] = times * second;
+  }
+}
+
+}  // namespace itrd

@@ -1,0 +1,206 @@
+// Tiles in shared memory and their products, on the tensor cores or on the floating-point units.
+//
+// Both kinds keep the accumulators of mma.sync's layout: lane 4g + t of a warp owns, in each 8×8 square of the warp's
+// tile, row g and columns 2t and 2t + 1. So whatever follows a product need not know how it was made.
+#pragma once
+
+#include "instructions.cuh"
+#include "numeric.cuh"
+
+namespace itrd {
+
+constexpr int kRowBytes = 64;  // of a tile along k: two steps of mma.sync
+constexpr int kChunks = kRowBytes / 16;
+constexpr int kStages = 3;
+constexpr int kScratchBytes = 128;  // beside the stages, for sums over the block
+
+// The warps of a block over a tile × tile product.
+template <int tile>
+struct Shape {
+  static constexpr int warps_m = 2, warps_n = tile == 128 ? 4 : 2;
+  static constexpr int threads = warps_m * warps_n * kWarp;
+  static constexpr int squares_m = tile / warps_m / 8, squares_n = tile / warps_n / 8;
+
+  __device__ static int warp() { return threadIdx.x / kWarp; }
+  __device__ static int lane() { return threadIdx.x % kWarp; }
+  __device__ static int warp_row() { return warp() / warps_n * (8 * squares_m); }
+  __device__ static int warp_column() { return warp() % warps_n * (8 * squares_n); }
+  __device__ static int row(int i) { return warp_row() + 8 * i + lane() / 4; }
+  __device__ static int column(int j) { return warp_column() + 8 * j + lane() % 4 * 2; }
+};
+
+template <class A, int tile>
+using Accumulators = A[Shape<tile>::squares_m][Shape<tile>::squares_n][2];
+
+// Chunk c of 16 bytes of row r of a tile with k along its rows. The permutation puts the chunks that eight lanes read
+// at once into different banks.
+__device__ inline int swizzled(int r, int c) { return r * kRowBytes + ((c ^ (r >> 1)) & (kChunks - 1)) * 16; }
+
+template <class T>
+struct alignas(16) Chunk {
+  static constexpr int size = 16 / sizeof(T);
+  T x[size];
+};
+
+// Copies one chunk of a row of which `valid` elements exist (none if ≤ 0), zeros beyond.
+template <class T>
+__device__ inline void copy_chunk(unsigned char* shared, const T* from, int valid, bool aligned) {
+  constexpr int size = Chunk<T>::size;
+  valid = valid < 0 ? 0 : valid > size ? size : valid;
+  if (aligned) {
+    copy_async(shared, from, valid * int(sizeof(T)));
+  } else {
+    Chunk<T> chunk = {};
+#pragma unroll
+    for (int i = 0; i < size; i++)
+      if (i < valid) chunk.x[i] = from[i];
+    *reinterpret_cast<Chunk<T>*>(shared) = chunk;
+  }
+}
+
+template <class T>
+__device__ inline void scale_chunk(unsigned char* shared, wide_t<T> scale) {
+  auto& chunk = *reinterpret_cast<Chunk<T>*>(shared);
+#pragma unroll
+  for (int i = 0; i < Chunk<T>::size; i++) chunk.x[i] = narrow<T>(widen(chunk.x[i]) * scale);
+}
+
+// The tensor cores cut the low 13 bits of a float32 off; adding half of the last one kept rounds instead.
+__device__ inline uint32_t round_to_tf32(uint32_t x) { return x + 0x1000u; }
+__device__ inline float round_to_tf32(float x) {
+  return __uint_as_float(round_to_tf32(__float_as_uint(x)) & 0xffffe000u);
+}
+__device__ inline double round_to_tf32(double x) { return x; }
+
+// Products on the floating-point units, in the sums' own precision.
+struct Ieee {
+  static constexpr bool tensor = false;
+
+  // acc += a · bᵀ over one stage: a (tile × k) and b (tile × k), both with k along the rows.
+  template <int tile, class T>
+  __device__ static void multiply_rows(Accumulators<wide_t<T>, tile>& acc, const unsigned char* a,
+                                       const unsigned char* b) {
+    using S = Shape<tile>;
+    using A = wide_t<T>;
+    constexpr int size = Chunk<T>::size;
+#pragma unroll 1
+    for (int c = 0; c < kChunks; c++) {
+      A rows[S::squares_m][size];
+#pragma unroll
+      for (int i = 0; i < S::squares_m; i++) {
+        auto chunk = *reinterpret_cast<const Chunk<T>*>(a + swizzled(S::row(i), c));
+#pragma unroll
+        for (int k = 0; k < size; k++) rows[i][k] = widen(chunk.x[k]);
+      }
+#pragma unroll
+      for (int j = 0; j < 2 * S::squares_n; j++) {
+        auto chunk = *reinterpret_cast<const Chunk<T>*>(b + swizzled(S::column(j / 2) + j % 2, c));
+#pragma unroll
+        for (int i = 0; i < S::squares_m; i++)
+#pragma unroll
+          for (int k = 0; k < size; k++) acc[i][j / 2][j % 2] += rows[i][k] * widen(chunk.x[k]);
+      }
+    }
+  }
+
+  // acc += a · b over one stage: a (tile × k) with k along the rows, b (k × tile) with rows `stride` elements apart.
+  template <int tile, class T>
+  __device__ static void multiply(Accumulators<wide_t<T>, tile>& acc, const unsigned char* a, const T* b, int stride) {
+    using S = Shape<tile>;
+    using A = wide_t<T>;
+    constexpr int size = Chunk<A>::size;
+#pragma unroll 1
+    for (int c = 0; c < kChunks; c++) {
+      Chunk<A> rows[S::squares_m];
+#pragma unroll
+      for (int i = 0; i < S::squares_m; i++)
+        rows[i] = *reinterpret_cast<const Chunk<A>*>(a + swizzled(S::row(i), c));
+#pragma unroll
+      for (int k = 0; k < size; k++)
+#pragma unroll
+        for (int j = 0; j < S::squares_n; j++) {
+          auto pair = *reinterpret_cast<const Pair<T>*>(b + (c * size + k) * stride + S::column(j));
+#pragma unroll
+          for (int i = 0; i < S::squares_m; i++) {
+            acc[i][j][0] += rows[i].x[k] * widen(pair.first);
+            acc[i][j][1] += rows[i].x[k] * widen(pair.second);
+          }
+        }
+    }
+  }
+};
+
+// Products on the tensor cores: float32 as tf32, float16 and bfloat16 exactly, sums in float32.
+struct TensorCores {
+  static constexpr bool tensor = true;
+
+  template <int tile, class T>
+  __device__ static void multiply_rows(Accumulators<float, tile>& acc, const unsigned char* a, const unsigned char* b) {
+    using S = Shape<tile>;
+    int lane = S::lane();
+#pragma unroll
+    for (int step = 0; step < kChunks / 2; step++) {
+      uint32_t rows[S::squares_m / 2][4], columns[S::squares_n / 2][4];
+#pragma unroll
+      for (int i = 0; i < S::squares_m / 2; i++)
+        load_rounded<T>(rows[i], a + swizzled(S::warp_row() + 16 * i + lane % 16, 2 * step + lane / 16));
+#pragma unroll
+      for (int j = 0; j < S::squares_n / 2; j++)
+        load_rounded<T>(columns[j],
+                        b + swizzled(S::warp_column() + 16 * j + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2));
+#pragma unroll
+      for (int i = 0; i < S::squares_m / 2; i++)
+#pragma unroll
+        for (int j = 0; j < S::squares_n; j++)
+          multiply_squares<tile>(acc, i, j, rows[i], {columns[j / 2][j % 2 * 2], columns[j / 2][j % 2 * 2 + 1]}, T());
+    }
+  }
+
+  // a holds float32 that are tf32 already; b's elements become tf32, which float16 and bfloat16 do exactly.
+  template <int tile, class T>
+  __device__ static void multiply(Accumulators<float, tile>& acc, const unsigned char* a, const T* b, int stride) {
+    using S = Shape<tile>;
+    int lane = S::lane();
+#pragma unroll
+    for (int step = 0; step < kChunks / 2; step++) {
+      uint32_t rows[S::squares_m / 2][4], columns[S::squares_n][2];
+#pragma unroll
+      for (int i = 0; i < S::squares_m / 2; i++)
+        load_matrices(rows[i], a + swizzled(S::warp_row() + 16 * i + lane % 16, 2 * step + lane / 16));
+#pragma unroll
+      for (int j = 0; j < S::squares_n; j++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          const T* row = b + (8 * step + 4 * half + lane % 4) * stride;
+          columns[j][half] = round_to_tf32(__float_as_uint(widen(row[S::warp_column() + 8 * j + lane / 4])));
+        }
+#pragma unroll
+      for (int i = 0; i < S::squares_m / 2; i++)
+#pragma unroll
+        for (int j = 0; j < S::squares_n; j++)
+          multiply_squares<tile>(acc, i, j, rows[i], {columns[j][0], columns[j][1]}, 0.0f);
+    }
+  }
+
+ private:
+  template <class T>
+  __device__ static void load_rounded(uint32_t (&r)[4], const unsigned char* row) {
+    load_matrices(r, row);
+    if constexpr (sizeof(T) == 4)
+#pragma unroll
+      for (int i = 0; i < 4; i++) r[i] = round_to_tf32(r[i]);
+  }
+
+  template <int tile, class T>
+  __device__ static void multiply_squares(Accumulators<float, tile>& acc, int i, int j, const uint32_t (&a)[4],
+                                          const uint32_t (&b)[2], T type) {
+    float c[4] = {acc[2 * i][j][0], acc[2 * i][j][1], acc[2 * i + 1][j][0], acc[2 * i + 1][j][1]};
+    itrd::multiply(c, a, b, type);
+    acc[2 * i][j][0] = c[0];
+    acc[2 * i][j][1] = c[1];
+    acc[2 * i + 1][j][0] = c[2];
+    acc[2 * i + 1][j][1] = c[3];
+  }
+};
+
+}  // namespace itrd

@@ -1,0 +1,122 @@
+// Element types, and the four columns that a thread of the streaming kernels owns.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <math.h>
+
+#include <cstdint>
+
+namespace itrd {
+
+constexpr int kWarp = 32;
+
+// Sums are kept in float32 at least.
+template <class T>
+struct Wide {
+  using type = float;
+};
+template <>
+struct Wide<double> {
+  using type = double;
+};
+template <class T>
+using wide_t = typename Wide<T>::type;
+
+__device__ inline float widen(float x) { return x; }
+__device__ inline double widen(double x) { return x; }
+__device__ inline float widen(__half x) { return __half2float(x); }
+__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <class T>
+__device__ inline T narrow(wide_t<T> x) {
+  return x;
+}
+template <>
+__device__ inline __half narrow<__half>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+template <class T>
+struct alignas(sizeof(T) < 4 ? 8 : 16) Four {
+  T x[4];
+};
+
+// Two neighbours, as one access.
+template <class T>
+struct alignas(2 * sizeof(T)) Pair {
+  T first, second;
+};
+
+// A matrix as the kernels see it.
+template <class T>
+struct View {
+  const T* data;
+  int64_t stride;
+  int width;
+  // Rows may be read in vectors of 4 elements (four) or of 16 bytes (sixteen).
+  bool four, sixteen;
+
+  __device__ const T* row(int64_t i) const { return data + i * stride; }
+};
+
+// The columns of a thread within a strip of 128: four neighbours where rows may be read in vectors, else one in 32.
+struct Columns {
+  int first, step, end;
+
+  __device__ Columns(int strip, int width, bool vector)
+      : first(strip * 4 * kWarp + int(threadIdx.x % kWarp) * (vector ? 4 : 1)), step(vector ? 1 : kWarp), end(width) {}
+  __device__ int column(int q) const { return first + q * step; }
+  __device__ bool valid(int q) const { return column(q) < end; }
+  __device__ bool vector() const { return step == 1; }
+
+  template <class T>
+  __device__ void load(const T* row, wide_t<T> (&x)[4]) const {
+    if (vector()) {
+      Four<T> four = {};
+      if (first < end) four = *reinterpret_cast<const Four<T>*>(row + first);
+#pragma unroll
+      for (int q = 0; q < 4; q++) x[q] = widen(four.x[q]);
+    } else {
+#pragma unroll
+      for (int q = 0; q < 4; q++) x[q] = valid(q) ? widen(row[column(q)]) : 0;
+    }
+  }
+
+  template <class T>
+  __device__ void store(T* row, const wide_t<T> (&x)[4]) const {
+    if (vector()) {
+      Four<T> four;
+#pragma unroll
+      for (int q = 0; q < 4; q++) four.x[q] = narrow<T>(x[q]);
+      if (first < end) *reinterpret_cast<Four<T>*>(row + first) = four;
+    } else {
+#pragma unroll
+      for (int q = 0; q < 4; q++)
+        if (valid(q)) row[column(q)] = narrow<T>(x[q]);
+    }
+  }
+};
+
+// Numbers of this size can be squared and summed in float32 without overflow, and nothing that matters vanishes.
+template <class A>
+__device__ inline bool ordinary(A size) {
+  return size >= A(0x1p-40) && size <= A(0x1p40);
+}
+
+// A power of two that brings `size` to order one.
+template <class A>
+__device__ inline A power_to_one(A size) {
+  int exponent;
+  frexp(size, &exponent);
+  int limit = sizeof(A) == 8 ? 1020 : 124;
+  exponent = exponent > limit ? limit : exponent < -limit ? -limit : exponent;
+  return ldexp(A(1), -exponent);
+}
+
+}  // namespace itrd
