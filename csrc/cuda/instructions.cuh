@@ -108,5 +108,5 @@ __device__ inline void multiply(float (&c)[4], const uint32_t (&a)[4], const uin
 }  // namespace itrd
 
 #else
-#include "emulation.h"
+#include "instructions.h"
 #endif
