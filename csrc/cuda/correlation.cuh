@@ -4,6 +4,7 @@
 // in their order and forms v; finish_correlation sums over the columns and differentiates.
 #pragma once
 
+#include "itrd.h"
 #include "reduce.cuh"
 
 namespace itrd {
@@ -12,9 +13,6 @@ constexpr int kStreamThreads = 256;
 constexpr int kStreamWarps = kStreamThreads / kWarp;
 constexpr int kStripColumns = 4 * kWarp;
 constexpr int kPartials = 7;
-
-// Rows of `moments` (8, d): μ_s = high + low, 1/σ_s, the same of z_t, v, ∂L_corr/∂v.
-enum MomentRow { kMeanS, kMeanLowS, kRstdS, kMeanT, kMeanLowT, kRstdT, kV, kDV, kMomentRows };
 
 template <class T>
 struct Correlation {

@@ -8,6 +8,9 @@
 
 namespace itrd {
 
+// Rows of `moments` (8, d): μ_s = high + low, 1/σ_s, the same of z_t, v, ∂L_corr/∂v.
+enum Moment { kMeanS, kMeanLowS, kRstdS, kMeanT, kMeanLowT, kRstdT, kV, kDV, kMoments };
+
 enum class Scalar { float32, float64, float16, bfloat16 };
 
 // A matrix whose rows are contiguous: `stride` elements from one row to the next.

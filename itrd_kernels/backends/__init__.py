@@ -9,26 +9,25 @@ from itrd_kernels.backends import native, triton
 # Backends in the order in which "auto" prefers them; those with operators own the namespace itrd_<name>.
 WITH_OPERATORS = ("cpu", "triton", "cuda")
 
-
-def _cuda_unavailable() -> str | None:
-    return "the CUDA C++ kernels are not part of this release yet; use backend='auto'"
-
-
 _UNAVAILABLE: dict[str, Callable[[], str | None]] = {
     "reference": lambda: None,
     "cpu": lambda: native.unavailable("cpu"),
     "triton": triton.unavailable,
-    "cuda": _cuda_unavailable,
+    "cuda": lambda: native.unavailable("cuda"),
 }
 
 # The reasons do not change while the process runs, and asking on every call would cost more than a small batch.
 _REASONS = {name: unavailable() for name, unavailable in _UNAVAILABLE.items()}
 
+# Test equipment takes CPU tensors for what is meant for a GPU, and has to be asked for.
 _DEVICE_TYPES = {
     "cpu": ("cpu",),
-    # The interpreter takes tensors of both kinds, and has to be asked for.
     "triton": ("cuda", "cpu") if triton.interpreting() else ("cuda",),
-    "cuda": ("cuda",),
+    "cuda": ("cpu",) if native.CUDA_ON_HOST else ("cuda",),
+}
+_ON_CPU = {
+    "triton": "set TRITON_INTERPRET=1 before Python starts to run its kernels, slowly, on CPU tensors",
+    "cuda": "set ITRD_CUDA_ON_HOST=1 after `make cuda-on-host` to run its kernels, slowly, on CPU tensors",
 }
 
 
@@ -41,11 +40,6 @@ def _no_device(name: str) -> str | None:
     if "cpu" in _DEVICE_TYPES.get(name, ("cpu",)) or torch.cuda.is_available():
         return None
     return f"torch {torch.__version__} sees no GPU; {_ON_CPU[name]}"
-
-
-_ON_CPU = {
-    "triton": "set TRITON_INTERPRET=1 before Python starts to run its kernels, slowly, on CPU tensors",
-}
 
 
 def why_not(name: str, device_type: str) -> str | None:
@@ -61,8 +55,8 @@ def why_not(name: str, device_type: str) -> str | None:
 def fastest(device_type: str) -> str:
     """The backend that "auto" takes on this device type; "reference" wherever no other can run."""
     for name in WITH_OPERATORS:
-        # An interpreter, which runs on CPU tensors what is meant for a GPU, is for tests.
-        if why_not(name, device_type) is None and device_type == _DEVICE_TYPES[name][0]:
+        # Not the test equipment.
+        if why_not(name, device_type) is None and (name == "cpu") == (device_type == "cpu"):
             return name
     return "reference"
 

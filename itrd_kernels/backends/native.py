@@ -1,27 +1,36 @@
 """Loads the compiled libraries of csrc/ at import; one that does not load becomes a reason, not an error."""
 
+import os
 from pathlib import Path
 
 import torch
 
 _PACKAGE = Path(__file__).parent.parent
-_REBUILD = "reinstall with a C++ compiler present (pip install --no-build-isolation --force-reinstall itrd_kernels)"
+_REMEDY = {
+    "cpu": "reinstall with a C++ compiler present (pip install --no-build-isolation --force-reinstall itrd_kernels)",
+    "cuda": "reinstall with a CUDA toolkit, found through CUDA_HOME or nvcc on the PATH, and a CUDA build of torch "
+    "present (pip install --no-build-isolation --force-reinstall itrd_kernels)",
+    "cuda_on_host": "run `make cuda-on-host` in a checkout",
+}
+
+# The CUDA kernels' host build, which tests use, in place of the library for GPUs: both define the same operators.
+CUDA_ON_HOST = os.environ.get("ITRD_CUDA_ON_HOST") == "1"
 
 
 def _load(name: str) -> str | None:
     """Load itrd_kernels/_<name>.*; None if that worked, else the reason and the remedy."""
     candidates = [path for path in sorted(_PACKAGE.glob(f"_{name}.*")) if path.suffix in (".so", ".pyd", ".dylib")]
     if not candidates:
-        return f"the native library itrd_kernels/_{name} was not built; {_REBUILD}"
+        return f"the native library itrd_kernels/_{name} was not built; {_REMEDY[name]}"
     try:
         torch.ops.load_library(candidates[0])
     except (OSError, RuntimeError) as error:
-        name = candidates[0].name
-        return f"the native library {name} does not load with torch {torch.__version__} ({error}); {_REBUILD}"
+        file = candidates[0].name
+        return f"the native library {file} does not load with torch {torch.__version__} ({error}); {_REMEDY[name]}"
     return None
 
 
-_REASONS = {name: _load(name) for name in ("cpu",)}
+_REASONS = {"cpu": _load("cpu"), "cuda": _load("cuda_on_host" if CUDA_ON_HOST else "cuda")}
 
 
 def unavailable(name: str) -> str | None:

@@ -1,0 +1,215 @@
+// The operators itrd_cuda::forward and itrd_cuda::backward: checks, allocation, device and stream.
+//
+// With ITRD_CUDA_ON_HOST the same file registers the kernels' host build (tests/cuda_on_host) for CPU tensors.
+#include <array>
+#include <cstdlib>
+
+#include "../stable.h"
+#include "itrd.h"
+
+#ifndef ITRD_CUDA_ON_HOST
+#include <torch/csrc/stable/accelerator.h>
+#endif
+
+namespace itrd {
+namespace {
+
+#ifdef ITRD_CUDA_ON_HOST
+
+#define ITRD_DISPATCH_KEY CPU
+
+struct Device {
+  explicit Device(const Tensor&) {}
+  cudaStream_t stream = nullptr;
+  // Any architecture's choice of kernels can be tried.
+  int capability() const {
+    const char* asked = std::getenv("ITRD_EMULATED_CAPABILITY");
+    return asked ? std::atoi(asked) : 80;
+  }
+};
+
+#else
+
+#define ITRD_DISPATCH_KEY CUDA
+
+// Makes the tensor's device current for as long as it lives, and knows the stream that PyTorch uses there.
+struct Device {
+  int index;
+  torch::stable::accelerator::DeviceGuard guard;
+  cudaStream_t stream;
+
+  explicit Device(const Tensor& z) : index(z.get_device_index()), guard(index) {
+    void* current = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &current));
+    stream = static_cast<cudaStream_t>(current);
+  }
+  int capability() const {
+    int major = 0, minor = 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+    return 10 * major + minor;
+  }
+};
+
+#endif
+
+void check_launches() {
+  cudaError_t error = cudaGetLastError();
+  STD_TORCH_CHECK(error == cudaSuccess, "itrd_cuda: ", cudaGetErrorString(error),
+                  "; if this GPU is newer or older than those the library was built for, rebuild it with "
+                  "TORCH_CUDA_ARCH_LIST naming its architecture");
+}
+
+Scalar scalar_of(const Tensor& z) {
+  switch (z.scalar_type()) {
+    case ScalarType::Double:
+      return Scalar::float64;
+    case ScalarType::Float:
+      return Scalar::float32;
+    case ScalarType::BFloat16:
+      return Scalar::bfloat16;
+    case ScalarType::Half:
+      return Scalar::float16;
+    default:
+      STD_TORCH_CHECK(false, "itrd_cuda: inputs must be float16, bfloat16, float32 or float64");
+  }
+}
+
+void check(const Tensor& z, const Tensor& z_t, bool same_width) {
+  STD_TORCH_CHECK(z.dim() == 2 && z_t.dim() == 2 && z.size(0) == z_t.size(0) && z.size(0) >= 2 && z.size(1) >= 1 &&
+                      z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
+                      z.get_device_index() == z_t.get_device_index() &&
+                      (!same_width || z.size(1) == z_t.size(1)),
+                  "itrd_cuda: expected (n, d) inputs of one dtype on one device with n ≥ 2 and d ≥ 1");
+  STD_TORCH_CHECK(z.size(0) < (1 << 30) && z.size(1) < (1 << 30), "itrd_cuda: n and d must be below 2³⁰");
+}
+
+Matrix matrix(const Tensor& z) { return {z.const_data_ptr(), z.stride(0), int(z.size(1))}; }
+
+const void* data(const std::optional<Tensor>& z) { return z.has_value() ? z->const_data_ptr() : nullptr; }
+void* data_if(const Tensor& z) { return z.numel() ? z.mutable_data_ptr() : nullptr; }
+
+// One allocation, cut into the parts that the kernels asked for.
+Tensor allocate(const Tensor& like, const WorkspaceBytes& bytes, Workspace& workspace) {
+  constexpr size_t align = 256;
+  struct Part {
+    size_t bytes;
+    void** pointer;
+  };
+  std::array<Part, 10> parts = {{{bytes.ticket, &workspace.ticket},
+                                 {bytes.partials, &workspace.partials},
+                                 {bytes.norms, &workspace.norms},
+                                 {bytes.counts, &workspace.counts},
+                                 {bytes.losses, &workspace.losses},
+                                 {bytes.coefficients, &workspace.coefficients},
+                                 {bytes.weights_s, &workspace.weights_s},
+                                 {bytes.weights_t, &workspace.weights_t},
+                                 {bytes.projection_s, &workspace.projection_s},
+                                 {bytes.projection_t, &workspace.projection_t}}};
+  auto rounded = [](const Part& part) { return (part.bytes + align - 1) / align * align; };
+  size_t total = align;
+  for (const Part& part : parts) total += rounded(part);
+  Tensor memory = empty(like, ScalarType::Float, {int64_t(total / sizeof(float))});
+  auto address = (reinterpret_cast<uintptr_t>(memory.mutable_data_ptr()) + align - 1) / align * align;
+  for (const Part& part : parts) {
+    *part.pointer = part.bytes ? reinterpret_cast<void*>(address) : nullptr;
+    address += rounded(part);
+  }
+  return memory;
+}
+
+ForwardResult forward_operator(const Tensor& z_e_in, const Tensor& z_t_in, const std::optional<Tensor>& z_s_in,
+                               double alpha, double beta_corr, double beta_mi, bool log, bool want_e, bool want_t,
+                               bool want_s, bool tf32) {
+  check(z_e_in, z_t_in, beta_corr != 0);
+  if (z_s_in.has_value()) check(*z_s_in, z_t_in, false);
+  Device device(z_t_in);
+  const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
+  const Tensor z_s = z_s_in.has_value() ? with_unit_columns(*z_s_in) : z_e;
+  const int64_t n = z_t.size(0), d_t = z_t.size(1);
+  const bool want_gram_s = beta_mi != 0 && (z_s_in.has_value() ? want_s : want_e);
+
+  Tensor total = empty(z_t, wide(z_t), {}), correlation = empty(z_t, wide(z_t), {});
+  Tensor mutual_information = empty(z_t, wide(z_t), {});
+  const bool moments_saved = beta_corr != 0 && (want_e || want_t);
+  const Tensor nothing = empty(z_t, wide(z_t), {0});
+  // The forward pass needs them itself, saved or not.
+  Tensor moments = beta_corr != 0 ? empty(z_t, wide(z_t), {kMoments, d_t}) : nothing;
+  Tensor dgram_s = want_gram_s ? empty(z_t, wide(z_t), {n, z_s.size(1)}) : empty(z_t, wide(z_t), {0});
+  Tensor dgram_t = beta_mi != 0 && want_t ? empty(z_t, wide(z_t), {n, d_t}) : empty(z_t, wide(z_t), {0});
+
+  Forward problem = {};
+  problem.dtype = scalar_of(z_t);
+  problem.n = int(n);
+  problem.e = matrix(z_e);
+  problem.t = matrix(z_t);
+  problem.s = matrix(z_s);
+  problem.alpha = alpha;
+  problem.beta_corr = beta_corr;
+  problem.beta_mi = beta_mi;
+  problem.log = log;
+  problem.tf32 = tf32;
+  problem.capability = device.capability();
+  problem.total = total.mutable_data_ptr();
+  problem.correlation = correlation.mutable_data_ptr();
+  problem.mutual_information = mutual_information.mutable_data_ptr();
+  problem.moments = data_if(moments);
+  problem.dgram_s = data_if(dgram_s);
+  problem.dgram_t = data_if(dgram_t);
+  Workspace workspace;
+  const Tensor memory = allocate(z_t, workspace_bytes(problem), workspace);
+  forward(problem, workspace, device.stream);
+  check_launches();
+  return {total, correlation, mutual_information, moments_saved ? moments : nothing, dgram_s, dgram_t};
+}
+
+BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std::optional<Tensor>& g_correlation,
+                                 const std::optional<Tensor>& g_mutual_information, const Tensor& z_e_in,
+                                 const Tensor& z_t_in, const std::optional<Tensor>& z_s, const Tensor& moments,
+                                 const Tensor& dgram_s, const Tensor& dgram_t, double beta_corr, double beta_mi,
+                                 bool want_e, bool want_t, bool want_s) {
+  Device device(z_t_in);
+  const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
+  auto gradient_of = [&](const Tensor& z, bool wanted) {
+    return wanted ? empty(z, z.scalar_type(), {z.size(0), z.size(1)}) : empty(z, z.scalar_type(), {0});
+  };
+  Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
+  Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
+
+  Backward problem = {};
+  problem.dtype = scalar_of(z_t);
+  problem.n = int(z_t.size(0));
+  problem.e = matrix(z_e);
+  problem.t = matrix(z_t);
+  problem.g_total = data(g_total);
+  problem.g_correlation = data(g_correlation);
+  problem.g_mutual_information = data(g_mutual_information);
+  problem.beta_corr = beta_corr;
+  problem.beta_mi = beta_mi;
+  problem.moments = data_if(moments);
+  problem.dgram_s = data_if(dgram_s);
+  problem.dgram_t = data_if(dgram_t);
+  problem.grad_e = data_if(grad_e);
+  problem.grad_t = data_if(grad_t);
+  problem.grad_s = data_if(grad_s);
+  problem.width_e = int(z_e.size(1));
+  problem.width_t = int(z_t.size(1));
+  problem.width_s = z_s.has_value() ? int(z_s->size(1)) : 0;
+  problem.gram_on_e = !z_s.has_value();
+  backward(problem, device.stream);
+  check_launches();
+  return {grad_e, grad_t, grad_s};
+}
+
+}  // namespace
+}  // namespace itrd
+
+STABLE_TORCH_LIBRARY(itrd_cuda, m) {
+  m.def(itrd::FORWARD_SCHEMA);
+  m.def(itrd::BACKWARD_SCHEMA);
+}
+
+STABLE_TORCH_LIBRARY_IMPL(itrd_cuda, ITRD_DISPATCH_KEY, m) {
+  m.impl("forward", TORCH_BOX(&itrd::forward_operator));
+  m.impl("backward", TORCH_BOX(&itrd::backward_operator));
+}
