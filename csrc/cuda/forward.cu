@@ -8,6 +8,7 @@ namespace itrd {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;  // and eight float32 for each feature
+constexpr int64_t kPanelEntries = INT32_MAX;        // of W, so that its offsets fit in 32 bits
 constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -15,7 +16,7 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // How the problem is cut up.
 struct Plan {
   bool correlation, gram, want_s, want_t;
-  int64_t wide, strips, chunks, chunk_rows, count_blocks, tiles, ld, panel, losses;
+  int64_t wide, strips, chunks, chunk_rows, count_blocks, tiles, ld, rows, losses;
   TilePlan tile, gradient_tile;
   // The loss has a launch of its own where W cannot follow in the same one.
   bool loss_first;
@@ -39,29 +40,30 @@ struct Plan {
     gradient_tile = plan_tiles(p.dtype, tensor && p.capability >= 80,
                                squares * ceil_div(std::max(p.s.width, p.t.width), 32), p.tile);
     tiles = ceil_div(p.n, tile.tile);
-    ld = ceil_div(p.n, 16 / wide) * (16 / wide);
+    int64_t whole = std::max(tile.tile, gradient_tile.tile);
+    ld = ceil_div(p.n, whole) * whole;
 
     // As many rows of W as the workspace holds beside the rest.
     int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
     int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.width, p.t.width);
-    panel = p.n;
     losses = tiles * (tiles + 1) / 2;
-    int64_t rest = (4 * p.n + 2 * losses + chunks * kPartials * p.t.width) * wide;
-    if (sides && row_bytes * p.n + rest > budget) {
+    int64_t rest = (4 * ld + 2 * losses + chunks * kPartials * p.t.width) * wide;
+    rows = std::min((budget - rest) / row_bytes, kPanelEntries / ld) / whole * whole;
+    if (sides == 0 || rows >= ld) {
+      rows = ld;
+    } else {
       losses = tiles * tiles;
-      int64_t most = std::max<int64_t>((budget - rest) / row_bytes / tile.tile, 1);
-      panel = ceil_div(tiles, ceil_div(tiles, most)) * tile.tile;
+      int64_t panels = ceil_div(ld, std::max(rows, whole));
+      rows = ceil_div(ld / whole, panels) * whole;
     }
   }
-
-  bool triangular(const Forward& p) const { return panel >= p.n; }
 };
 
 template <class T>
-Rows<T> rows_of(const Matrix& z, void* norms, int64_t n, int first, void* gradient) {
+Rows<T> rows_of(const Matrix& z, void* norms, int64_t ld, int first, void* gradient) {
   using A = wide_t<T>;
-  auto* norm = static_cast<A*>(norms) + first * n;
-  return {view<T>(z), norm, norm + n, nullptr, nullptr, static_cast<A*>(gradient)};
+  auto* norm = static_cast<A*>(norms) + first * ld;
+  return {view<T>(z), norm, norm + ld, nullptr, nullptr, static_cast<A*>(gradient)};
 }
 
 template <class T>
@@ -83,17 +85,16 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
   }
   Gram<T> g = {};
   if (plan.gram) {
-    g.s = rows_of<T>(p.s, w.norms, p.n, 0, p.dgram_s);
-    g.t = rows_of<T>(p.t, w.norms, p.n, 2, p.dgram_t);
+    g.s = rows_of<T>(p.s, w.norms, plan.ld, 0, p.dgram_s);
+    g.t = rows_of<T>(p.t, w.norms, plan.ld, 2, p.dgram_t);
     g.n = p.n;
     g.tiles = int(plan.tiles);
     g.counts = static_cast<int*>(w.counts);
     g.count_blocks = int(plan.count_blocks);
     g.losses = static_cast<A*>(w.losses);
     g.coefficients = static_cast<A*>(w.coefficients);
-    g.tf32_weights = plan.gradient_tile.tensor;
-    g.ld = plan.ld;
-    g.rows = p.n;
+    g.ld = int(plan.ld);
+    g.rows = int(plan.rows);
     g.triangular = true;
   }
   Finish<T> finish = {static_cast<unsigned*>(w.ticket),     plan.correlation,          plan.gram,
@@ -116,13 +117,12 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
     g.t.weights = static_cast<A*>(w.weights_t);
     g.t.projection = static_cast<A*>(w.projection_t);
   }
-  g.triangular = plan.triangular(p);
+  g.triangular = plan.rows == plan.ld;
   unsigned* ticket = finish.ticket;
-  for (int64_t row0 = 0; row0 < p.n; row0 += plan.panel) {
+  for (int64_t row0 = 0; row0 < p.n; row0 += plan.rows) {
     g.row0 = int(row0);
-    g.rows = int(std::min<int64_t>(plan.panel, p.n - row0));
     g.first_loss = int(row0 / plan.tile.tile * plan.tiles);
-    finish.ticket = row0 + plan.panel >= p.n ? ticket : nullptr;
+    finish.ticket = row0 + plan.rows >= p.n ? ticket : nullptr;
     launch_gram_tiles(plan.tile, g, c, finish, stream);
     launch_gram_gradients(plan.gradient_tile, g, stream);
   }
@@ -136,12 +136,11 @@ WorkspaceBytes workspace_bytes(const Forward& p) {
   bytes.ticket = sizeof(unsigned);
   if (plan.correlation) bytes.partials = plan.chunks * kPartials * p.t.width * plan.wide;
   if (!plan.gram) return bytes;
-  bytes.norms = 4 * int64_t(p.n) * plan.wide;
+  bytes.norms = 4 * plan.ld * plan.wide;
   bytes.counts = plan.count_blocks * kRowCounts * sizeof(int);
   bytes.losses = 2 * plan.losses * plan.wide;
   bytes.coefficients = 2 * plan.wide;
-  size_t weights = std::min<int64_t>(plan.panel, p.n) * plan.ld * plan.wide;
-  size_t projection = plan.tiles * std::min<int64_t>(plan.panel, p.n) * plan.wide;
+  size_t weights = plan.rows * plan.ld * plan.wide, projection = plan.tiles * plan.rows * plan.wide;
   if (plan.want_s) bytes.weights_s = weights, bytes.projection_s = projection;
   if (plan.want_t) bytes.weights_t = weights, bytes.projection_t = projection;
   return bytes;

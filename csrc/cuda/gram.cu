@@ -40,7 +40,7 @@ __device__ wide_t<T> finish_gram(const Gram<T>& g, const RowCounts& counts, int 
 // The first blocks finish the columns of the correlation term, the others take a tile each; the last one to finish
 // writes the losses.
 template <class T, class Math, int tile>
-__global__ void __launch_bounds__(Shape<tile>::threads, 1)
+__global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
     gram_tiles(const __grid_constant__ Gram<T> g, const __grid_constant__ Correlation<T> c,
                const __grid_constant__ Finish<T> finish) {
   using A = wide_t<T>;
@@ -65,7 +65,8 @@ __global__ void __launch_bounds__(Shape<tile>::threads, 1)
 }
 
 template <class T, class Math, int tile>
-__global__ void __launch_bounds__(Shape<tile>::threads, 1) gram_gradients(const __grid_constant__ Gram<T> g) {
+__global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
+    gram_gradients(const __grid_constant__ Gram<T> g) {
   ITRD_DYNAMIC_SHARED(shared);
   const Rows<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
   // The wider of the two gave the grid its width.
@@ -109,7 +110,8 @@ void launch_gram_tiles(const TilePlan& plan, const Gram<T>& g, const Correlation
   with_kernel<T>(plan, [&](auto math, auto size) {
     using Math = decltype(math);
     constexpr int tile = size.value, threads = Shape<tile>::threads;
-    int blocks = g.triangular ? g.tiles * (g.tiles + 1) / 2 : (g.rows + tile - 1) / tile * g.tiles;
+    int rows = std::min(g.rows, g.n - g.row0);
+    int blocks = g.triangular ? g.tiles * (g.tiles + 1) / 2 : (rows + tile - 1) / tile * g.tiles;
     Finish<T> f = finish;
     f.column_blocks = f.ticket && f.correlation ? (c.d + threads - 1) / threads : 0;
     constexpr size_t sums = 2 * TileSums<wide_t<T>, tile>::length * sizeof(wide_t<T>);
@@ -124,7 +126,8 @@ void launch_gram_gradients(const TilePlan& plan, const Gram<T>& g, cudaStream_t 
     using Math = decltype(math);
     constexpr int tile = size.value;
     int width = std::max(g.s.weights ? g.s.z.width : 0, g.t.weights ? g.t.z.width : 0);
-    dim3 grid((width + tile - 1) / tile, (g.rows + tile - 1) / tile, (g.s.weights ? 1 : 0) + (g.t.weights ? 1 : 0));
+    int rows = std::min(g.rows, g.n - g.row0);
+    dim3 grid((width + tile - 1) / tile, (rows + tile - 1) / tile, (g.s.weights ? 1 : 0) + (g.t.weights ? 1 : 0));
     size_t shared = kStages * GradientStage<T, tile>::bytes + kScratchBytes;
     launch(gram_gradients<T, Math, tile>, grid, Shape<tile>::threads, shared, stream, g);
   });

@@ -14,12 +14,12 @@ constexpr int kRowCounts = 3;  // non-zero student rows, rows non-zero in both, 
 template <class T>
 struct Rows {
   using A = wide_t<T>;
-  View<T> z;     // (n, d)
-  A *rnorm;      // (n) 1/‖scale · z_i‖, 0 for a zero row
-  A *scale;      // (n) a power of two, 1 for all rows but those whose squares leave the range of A
-  A *weights;    // (panel, ld) W_ij/‖z_j‖, or null where no gradient is wanted
-  A *projection; // (column tiles, panel) Σ_j W_ij G_ij
-  A *gradient;   // (n, d) contiguous
+  View<T> z;      // (n, d)
+  A* rnorm;       // (ld) 1/‖scale · z_i‖, 0 for a zero row and beyond n
+  A* scale;       // (ld) a power of two, 1 for all rows but those whose squares leave the range of A
+  A* weights;     // (rows, ld) W_ij/‖z_j‖, or null where no gradient is wanted
+  A* projection;  // (column tiles, rows) Σ_j W_ij G_ij
+  A* gradient;    // (n, d) contiguous
 };
 
 enum class GramPass { linear, log_sums, log_weights };
@@ -34,12 +34,10 @@ struct Gram {
   A* losses;                 // (tiles of all panels, 2)
   A* coefficients;           // c_s and c_st of the log form
   GramPass pass;
-  bool tf32_weights;         // W will be multiplied on the tensor cores, and is rounded for them
   // Rows row0 … row0 + rows of W are formed: all of them by symmetry from the tiles on and below the diagonal when
-  // `triangular`, else each tile for itself.
+  // `triangular`, else each tile for itself. `rows` and `ld` are whole tiles: what lies beyond n is zero.
   bool triangular;
-  int row0, rows, first_loss;
-  int64_t ld;
+  int row0, rows, ld, first_loss;  // rows · ld < 2³¹
 };
 
 // 1/‖z_i‖ of the rows of student and teacher, one warp per row, and the block's share of the counts.
@@ -79,9 +77,13 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
     return Pair<A>{rnorm, scale};
   };
 
-  for (int i = block * warps + threadIdx.x / kWarp; i < g.n; i += g.count_blocks * warps) {
-    bool scaled_s, scaled_t;
-    Pair<A> s = norm(g.s.z, i, scaled_s), t = norm(g.t.z, i, scaled_t);
+  for (int i = block * warps + threadIdx.x / kWarp; i < g.ld; i += g.count_blocks * warps) {
+    bool scaled_s = false, scaled_t = false;
+    Pair<A> s = {0, 1}, t = {0, 1};
+    if (i < g.n) {
+      s = norm(g.s.z, i, scaled_s);
+      t = norm(g.t.z, i, scaled_t);
+    }
     if (lane == 0) {
       g.s.rnorm[i] = s.first;
       g.s.scale[i] = s.second;

@@ -37,7 +37,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
 #pragma unroll
     for (int i = threadIdx.x; i < tile * kChunks; i += S::threads) {
       int r = i / kChunks, c = i % kChunks, k = step * Stage::depth + c * weights_per_chunk;
-      copy_chunk(stage + swizzled(r, c), side.weights + (i0 + r) * g.ld + k, i0 + r < g.rows ? g.n - k : 0, true);
+      copy_async(stage + swizzled(r, c), side.weights + ((i0 + r) * g.ld + k), 16);
     }
     each_chunk(step, [&](unsigned char* to, int j, int column) {
       copy_chunk(to, z.row(j) + column, j < g.n ? z.width - column : 0, z.sixteen);
@@ -68,16 +68,15 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
   A* projection = reinterpret_cast<A*>(shared);
   for (int r = threadIdx.x; r < tile; r += S::threads) {
     A sum = 0;
-    if (i0 + r < g.rows)
-      for (int b = 0; b < g.tiles; b++) sum += side.projection[int64_t(b) * g.rows + i0 + r];
+    for (int b = 0; b < g.tiles; b++) sum += side.projection[b * g.rows + i0 + r];
     projection[r] = sum;
   }
   __syncthreads();
   bool pairs = z.width % 2 == 0;
 #pragma unroll
   for (int i = 0; i < S::squares_m; i++) {
-    int local = i0 + S::row(i), row = g.row0 + local;
-    if (local >= g.rows) continue;
+    int row = g.row0 + i0 + S::row(i);
+    if (row >= g.n) continue;
     A scale = side.scale[row], rnorm = side.rnorm[row], factor = 4 * rnorm * scale;
     A along = projection[S::row(i)] * rnorm * scale;
 #pragma unroll

@@ -126,57 +126,53 @@ __device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& pro
   using A = wide_t<T>;
   using S = Shape<tile>;
   MutualInformation<A> loss = {over_square<A>(products.counts.m_s), over_square<A>(products.counts.m_st)};
+  if (g.pass == GramPass::log_sums) loss = {1, 0};
   if (g.pass == GramPass::log_weights) loss = {g.coefficients[0], g.coefficients[1]};
   int i0 = ti * tile, j0 = tj * tile;
   bool mirrored = g.triangular && ti != tj;
   TileSums<A, tile> sums_s(shared), sums_t(shared + TileSums<A, tile>::length);
 
-  auto round = [&](A x) { return g.tf32_weights ? round_to_tf32(x) : x; };
-  auto norm = [&](const A* rnorm, int i) { return i < g.n ? rnorm[i] : 0; };
   // Σ_i W_ij G_ij of this thread's columns
   A column_s[S::squares_n][2] = {}, column_t[S::squares_n][2] = {};
   A first = 0, second = 0;
 #pragma unroll
   for (int i = 0; i < S::squares_m; i++) {
     int row = i0 + S::row(i);
-    A rs_i = norm(g.s.rnorm, row), rt_i = norm(g.t.rnorm, row), row_s = 0, row_t = 0;
+    A rs_i = g.s.rnorm[row], rt_i = g.t.rnorm[row], row_s = 0, row_t = 0;
 #pragma unroll
     for (int j = 0; j < S::squares_n; j++) {
       int column = j0 + S::column(j);
       A u_s[2], u_t[2], mirror_s[2], mirror_t[2];
 #pragma unroll
       for (int e = 0; e < 2; e++) {
-        A rs_j = norm(g.s.rnorm, column + e), rt_j = norm(g.t.rnorm, column + e);
-        A x_s = products.s[i][j][e] * rs_i, x_t = products.t[i][j][e] * rt_i;
-        A g_s = x_s * rs_j, g_t = x_t * rt_j;
+        A rs_j = g.s.rnorm[column + e], rt_j = g.t.rnorm[column + e];
+        A g_s = products.s[i][j][e] * rs_i * rs_j, g_t = products.t[i][j][e] * rt_i * rt_j;
         bool diagonal = row == column + e;
         if (diagonal) {
           g_s = rs_i != 0;
           g_t = rt_i != 0;
         }
         A w_s = loss.weight_s(g_s, g_t), w_t = loss.weight_t(g_s, g_t);
-        first += g_s * (g.pass == GramPass::linear ? w_s : g_s);
+        first += g_s * w_s;
         second += g_s * g_t * (g_s * g_t);
         // The projection takes what W_ii contributes to the gradient away again.
         if (diagonal) w_s = w_t = 0;
-        // u_ij = W_ij/‖z_j‖ is what gram_gradient multiplies with z_j, so that exact z stay exact. The projection
-        // takes the same rounded numbers: W_ij G_ij = u_ij ‖z_j‖ G_ij.
-        u_s[e] = round(w_s * rs_j);
-        u_t[e] = round(w_t * rt_j);
-        row_s += u_s[e] * x_s;
-        row_t += u_t[e] * x_t;
-        mirror_s[e] = round(w_s * rs_i);
-        mirror_t[e] = round(w_t * rt_i);
-        column_s[j][e] += mirror_s[e] * (products.s[i][j][e] * rs_j);
-        column_t[j][e] += mirror_t[e] * (products.t[i][j][e] * rt_j);
+        row_s += w_s * g_s;
+        row_t += w_t * g_t;
+        column_s[j][e] += w_s * g_s;
+        column_t[j][e] += w_t * g_t;
+        // W_ij/‖z_j‖ is what gram_gradient multiplies with z_j, so that exact z stay exact.
+        u_s[e] = Math::round(w_s * rs_j);
+        u_t[e] = Math::round(w_t * rt_j);
+        mirror_s[e] = Math::round(w_s * rs_i);
+        mirror_t[e] = Math::round(w_t * rt_i);
       }
       auto store = [&](A* weights, const A(&u)[2], const A(&mirror)[2]) {
-        if (row < g.n && column < g.n)
-          *reinterpret_cast<Pair<A>*>(weights + (row - g.row0) * g.ld + column) = {u[0], u[1]};
-        if (mirrored && row < g.n)
-#pragma unroll
-          for (int e = 0; e < 2; e++)
-            if (column + e < g.n) weights[(column + e) * g.ld + row] = mirror[e];
+        *reinterpret_cast<Pair<A>*>(weights + ((row - g.row0) * g.ld + column)) = {u[0], u[1]};
+        if (mirrored) {
+          weights[column * g.ld + row] = mirror[0];
+          weights[(column + 1) * g.ld + row] = mirror[1];
+        }
       };
       if (g.s.weights) store(g.s.weights, u_s, mirror_s);
       if (g.t.weights) store(g.t.weights, u_t, mirror_t);
@@ -196,8 +192,8 @@ __device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& pro
   __syncthreads();
   auto project = [&](A* projection, const TileSums<A, tile>& sums) {
     for (int r = threadIdx.x; r < tile; r += S::threads) {
-      if (i0 + r < g.n) projection[int64_t(tj) * g.rows + i0 + r - g.row0] = sums.row_total(r);
-      if (mirrored && j0 + r < g.n) projection[int64_t(ti) * g.rows + j0 + r] = sums.column_total(r);
+      projection[tj * g.rows + i0 + r - g.row0] = sums.row_total(r);
+      if (mirrored) projection[ti * g.rows + j0 + r] = sums.column_total(r);
     }
   };
   if (g.s.weights) project(g.s.projection, sums_s);

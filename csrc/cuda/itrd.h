@@ -50,13 +50,13 @@ struct Backward {
 struct Workspace {
   void* ticket;         // counts finished blocks
   void* partials;       // correlation: moments (chunks, 7, d)
-  void* norms;          // Gram: 1/‖z‖ and range scale of student rows and of teacher rows (4, n)
+  void* norms;          // Gram: 1/‖z‖ and range scale of student rows and of teacher rows (4, ld)
   void* counts;         // Gram: non-zero rows per block (blocks, 2)
   void* losses;         // Gram: loss sums per tile (tiles, 2)
   void* coefficients;   // Gram: c_s and c_st of the log form, whether any row is range-scaled (3)
-  void* weights_s;      // Gram: W_ij/‖z_j‖ of a panel of rows (panel, n rounded up)
+  void* weights_s;      // Gram: W_ij/‖z_j‖ of a panel of rows (rows, ld), in whole tiles
   void* weights_t;
-  void* projection_s;   // Gram: Σ_j W_ij G_ij per tile of columns (tiles per row, panel)
+  void* projection_s;   // Gram: Σ_j W_ij G_ij per tile of columns (tiles, rows)
   void* projection_t;
 };
 

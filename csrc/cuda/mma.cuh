@@ -29,6 +29,12 @@ struct Shape {
   __device__ static int column(int j) { return warp_column() + 8 * j + lane() % 4 * 2; }
 };
 
+// Blocks that a multiprocessor shall hold, which bounds the registers of a thread.
+template <class T, int tile>
+constexpr int resident_blocks() {
+  return tile == 128 || sizeof(T) == 8 ? 1 : 3;
+}
+
 template <class A, int tile>
 using Accumulators = A[Shape<tile>::squares_m][Shape<tile>::squares_n][2];
 
@@ -70,11 +76,16 @@ __device__ inline uint32_t round_to_tf32(uint32_t x) { return x + 0x1000u; }
 __device__ inline float round_to_tf32(float x) {
   return __uint_as_float(round_to_tf32(__float_as_uint(x)) & 0xffffe000u);
 }
-__device__ inline double round_to_tf32(double x) { return x; }
 
 // Products on the floating-point units, in the sums' own precision.
 struct Ieee {
   static constexpr bool tensor = false;
+
+  // What becomes of the weights before they are multiplied with z.
+  template <class A>
+  __device__ static A round(A x) {
+    return x;
+  }
 
   // acc += a · bᵀ over one stage: a (tile × k) and b (tile × k), both with k along the rows.
   template <int tile, class T>
@@ -133,6 +144,8 @@ struct Ieee {
 // Products on the tensor cores: float32 as tf32, float16 and bfloat16 exactly, sums in float32.
 struct TensorCores {
   static constexpr bool tensor = true;
+
+  __device__ static float round(float x) { return round_to_tf32(x); }
 
   template <int tile, class T>
   __device__ static void multiply_rows(Accumulators<float, tile>& acc, const unsigned char* a, const unsigned char* b) {
