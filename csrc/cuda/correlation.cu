@@ -56,7 +56,7 @@ struct Gradients {
 template <class T>
 __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task) {
   using A = wide_t<T>;
-  Columns columns(blockIdx.x, task.width,
+  Columns<A> columns(blockIdx.x, task.width,
                   task.width % 4 == 0 && (!task.pair || (task.s.four && task.t.four)));
   // Upstream of one term: its own and its share of the total's.
   auto upstream = [&](const A* own, A beta) { return (g.g_total ? *g.g_total * beta : 0) + (own ? *own : 0); };

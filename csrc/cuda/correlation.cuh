@@ -25,13 +25,35 @@ struct Correlation {
   A alpha;
 };
 
+// Moments in shared memory, field by field, so that the lanes of a warp meet different banks.
+template <class A>
+struct MomentSlots {
+  A* shared;
+
+  __device__ A* field(int slot, int lane, int k) const { return shared + (slot * 8 + k) * kWarp + lane; }
+  __device__ void put(int slot, int lane, const Moments<A>& m) const {
+    *field(slot, lane, 0) = m.count;
+    *field(slot, lane, 1) = m.mean_s;
+    *field(slot, lane, 2) = m.mean_t;
+    *field(slot, lane, 3) = m.m2_s;
+    *field(slot, lane, 4) = m.m2_t;
+    *field(slot, lane, 5) = m.c_st;
+    *field(slot, lane, 6) = m.spread_s;
+    *field(slot, lane, 7) = m.spread_t;
+  }
+  __device__ Moments<A> get(int slot, int lane) const {
+    return {*field(slot, lane, 0), *field(slot, lane, 1), *field(slot, lane, 2), *field(slot, lane, 3),
+            *field(slot, lane, 4), *field(slot, lane, 5), *field(slot, lane, 6), *field(slot, lane, 7)};
+  }
+};
+
 // Moments of rows [chunk_rows · chunk, …) of 128 columns. Each warp takes one row in eight, its threads shift by their
 // own first row, and the warps merge pairwise through shared memory.
 template <class T>
 __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* shared) {
   using A = wide_t<T>;
   int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, chunk = block / c.strips;
-  Columns columns(block % c.strips, c.d, c.s.four && c.t.four);
+  Columns<A> columns(block % c.strips, c.d, c.s.four && c.t.four);
   int begin = chunk * c.chunk_rows + warp, end = min((chunk + 1) * c.chunk_rows, c.n);
 
   A shift_s[4] = {}, shift_t[4] = {};
@@ -74,26 +96,28 @@ __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* sh
             spread_s[q],
             spread_t[q]};
   }
-  auto* slots = reinterpret_cast<Moments<A>*>(shared);
   for (int half = kStreamWarps / 2; half > 0; half /= 2) {
     if (warp >= half && warp < 2 * half)
 #pragma unroll
-      for (int q = 0; q < 4; q++) slots[((warp - half) * 4 + q) * kWarp + lane] = m[q];
+      for (int q = 0; q < 4; q++) MomentSlots<A>{shared}.put((warp - half) * 4 + q, lane, m[q]);
     __syncthreads();
     if (warp < half)
 #pragma unroll
-      for (int q = 0; q < 4; q++) m[q] = merge(m[q], slots[(warp * 4 + q) * kWarp + lane]);
+      for (int q = 0; q < 4; q++) m[q] = merge(m[q], MomentSlots<A>{shared}.get(warp * 4 + q, lane));
     __syncthreads();
   }
   if (warp > 0) return;
   A* out = c.partials + int64_t(chunk) * kPartials * c.d;
-  columns.store(out, {m[0].mean_s, m[1].mean_s, m[2].mean_s, m[3].mean_s});
-  columns.store(out + c.d, {m[0].mean_t, m[1].mean_t, m[2].mean_t, m[3].mean_t});
-  columns.store(out + 2 * int64_t(c.d), {m[0].m2_s, m[1].m2_s, m[2].m2_s, m[3].m2_s});
-  columns.store(out + 3 * int64_t(c.d), {m[0].m2_t, m[1].m2_t, m[2].m2_t, m[3].m2_t});
-  columns.store(out + 4 * int64_t(c.d), {m[0].c_st, m[1].c_st, m[2].c_st, m[3].c_st});
-  columns.store(out + 5 * int64_t(c.d), {m[0].spread_s, m[1].spread_s, m[2].spread_s, m[3].spread_s});
-  columns.store(out + 6 * int64_t(c.d), {m[0].spread_t, m[1].spread_t, m[2].spread_t, m[3].spread_t});
+  auto store = [&](int row, A Moments<A>::*field) {
+    columns.store(out + int64_t(row) * c.d, {m[0].*field, m[1].*field, m[2].*field, m[3].*field});
+  };
+  store(0, &Moments<A>::mean_s);
+  store(1, &Moments<A>::mean_t);
+  store(2, &Moments<A>::m2_s);
+  store(3, &Moments<A>::m2_t);
+  store(4, &Moments<A>::c_st);
+  store(5, &Moments<A>::spread_s);
+  store(6, &Moments<A>::spread_t);
 }
 
 template <class T>

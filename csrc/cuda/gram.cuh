@@ -55,7 +55,7 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
       largest = 0;
       for (int strip = 0; strip * 4 * kWarp < z.width; strip++) {
         A x[4];
-        Columns columns(strip, z.width, z.four);
+        Columns<A> columns(strip, z.width, z.four);
         columns.load(row, x);
 #pragma unroll
         for (int q = 0; q < 4; q++) {

@@ -1,4 +1,4 @@
-// Element types, and the four columns that a thread of the streaming kernels owns.
+// Element types, matrices, and the four columns that a thread of the streaming kernels owns.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -42,15 +42,15 @@ __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-template <class T>
-struct alignas(sizeof(T) < 4 ? 8 : 16) Four {
-  T x[4];
-};
-
 // Two neighbours, as one access.
 template <class T>
 struct alignas(2 * sizeof(T)) Pair {
   T first, second;
+};
+
+template <class T, int count>
+struct alignas(count * sizeof(T)) Neighbours {
+  T x[count];
 };
 
 // A matrix as the kernels see it.
@@ -65,23 +65,31 @@ struct View {
   __device__ const T* row(int64_t i) const { return data + i * stride; }
 };
 
-// The columns of a thread within a strip of 128: four neighbours where rows may be read in vectors, else one in 32.
+// The four columns of a thread within a strip of 128. Where rows may be read in vectors they are neighbours (of float64
+// two and two, so that a warp always reads whole rows of sectors), else one in 32.
+template <class A>
 struct Columns {
-  int first, step, end;
+  static constexpr int neighbours = sizeof(A) == 8 ? 2 : 4;
+  int first, end;
+  bool vector;
 
   __device__ Columns(int strip, int width, bool vector)
-      : first(strip * 4 * kWarp + int(threadIdx.x % kWarp) * (vector ? 4 : 1)), step(vector ? 1 : kWarp), end(width) {}
-  __device__ int column(int q) const { return first + q * step; }
+      : first(strip * 4 * kWarp + int(threadIdx.x % kWarp) * (vector ? neighbours : 1)), end(width), vector(vector) {}
+  __device__ int column(int q) const {
+    return first + (vector ? q / neighbours * neighbours * kWarp + q % neighbours : q * kWarp);
+  }
   __device__ bool valid(int q) const { return column(q) < end; }
-  __device__ bool vector() const { return step == 1; }
 
   template <class T>
-  __device__ void load(const T* row, wide_t<T> (&x)[4]) const {
-    if (vector()) {
-      Four<T> four = {};
-      if (first < end) four = *reinterpret_cast<const Four<T>*>(row + first);
+  __device__ void load(const T* row, A (&x)[4]) const {
+    if (vector) {
 #pragma unroll
-      for (int q = 0; q < 4; q++) x[q] = widen(four.x[q]);
+      for (int q = 0; q < 4; q += neighbours) {
+        Neighbours<T, neighbours> several = {};
+        if (valid(q)) several = *reinterpret_cast<const Neighbours<T, neighbours>*>(row + column(q));
+#pragma unroll
+        for (int i = 0; i < neighbours; i++) x[q + i] = widen(several.x[i]);
+      }
     } else {
 #pragma unroll
       for (int q = 0; q < 4; q++) x[q] = valid(q) ? widen(row[column(q)]) : 0;
@@ -89,12 +97,15 @@ struct Columns {
   }
 
   template <class T>
-  __device__ void store(T* row, const wide_t<T> (&x)[4]) const {
-    if (vector()) {
-      Four<T> four;
+  __device__ void store(T* row, const A (&x)[4]) const {
+    if (vector) {
 #pragma unroll
-      for (int q = 0; q < 4; q++) four.x[q] = narrow<T>(x[q]);
-      if (first < end) *reinterpret_cast<Four<T>*>(row + first) = four;
+      for (int q = 0; q < 4; q += neighbours) {
+        Neighbours<T, neighbours> several;
+#pragma unroll
+        for (int i = 0; i < neighbours; i++) several.x[i] = narrow<T>(x[q + i]);
+        if (valid(q)) *reinterpret_cast<Neighbours<T, neighbours>*>(row + column(q)) = several;
+      }
     } else {
 #pragma unroll
       for (int q = 0; q < 4; q++)
