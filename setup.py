@@ -4,7 +4,9 @@ Environment: CUDA_HOME (else found through nvcc), TORCH_CUDA_ARCH_LIST (else a b
 """
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,9 +22,48 @@ def skip(what: str, why: str) -> None:
     print(f"itrd_kernels: building without the {what} ({why})", file=sys.stderr)
 
 
+def find_cuda_home() -> str | None:
+    """The toolkit's root: $CUDA_HOME, else where nvcc says that it comes from, since the nvcc on the PATH may be a link."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    nvcc = shutil.which("nvcc")
+    if home or not nvcc:
+        return home
+    steps = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
+    top = re.search(r"^#\$ TOP=(.*?)\s*$", steps, re.MULTILINE)
+    return str(Path(top[1]).resolve()) if top else None
+
+
+def cuda_extensions(torch, cpp_extension, common):
+    """The CUDA library, whether or not a GPU is present; none without a toolkit and a CUDA build of torch."""
+    if torch.version.cuda is None:
+        skip("CUDA library", "this torch is built without CUDA")
+        return []
+    if not cpp_extension.CUDA_HOME or shutil.which("nvcc", path=str(Path(cpp_extension.CUDA_HOME) / "bin")) is None:
+        skip("CUDA library", "no CUDA toolkit; put nvcc on the PATH, or point CUDA_HOME at one")
+        return []
+    # Binary code for one architecture runs on the later ones of its generation.
+    newest = ";10.0;12.0+PTX" if tuple(map(int, torch.version.cuda.split("."))) >= (12, 8) else "+PTX"
+    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", "7.5;8.0;9.0" + newest)
+    sources = sorted((ROOT / "csrc/cuda").glob("*.c*"))
+    return [
+        cpp_extension.CUDAExtension(
+            "itrd_kernels._cuda",
+            [str(p.relative_to(ROOT)) for p in sources if p.suffix in (".cu", ".cpp")],
+            include_dirs=[str(ROOT / "csrc")],
+            depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cuh")),
+            extra_compile_args={"cxx": common, "nvcc": ["-O3", "--threads=0"]},
+            py_limited_api=True,
+        )
+    ]
+
+
 def extensions_and_commands():
+    home = find_cuda_home()
+    if home:
+        os.environ["CUDA_HOME"] = home  # read when cpp_extension is imported
     try:
-        from torch.utils.cpp_extension import BuildExtension, CppExtension
+        import torch
+        from torch.utils import cpp_extension
     except ImportError as error:
         skip("native libraries", f"torch cannot be imported: {error}; use --no-build-isolation")
         return [], {}
@@ -30,7 +71,7 @@ def extensions_and_commands():
         skip("native libraries", "no C++ compiler; install one, or point CXX at it")
         return [], {}
 
-    class OptionalBuildExtension(BuildExtension):
+    class OptionalBuildExtension(cpp_extension.BuildExtension):
         """A library that does not compile costs its backend, not the installation."""
 
         def build_extensions(self):
@@ -53,15 +94,16 @@ def extensions_and_commands():
         def _was_built(self, extension):
             return (Path(self.build_lib) / self.get_ext_filename(self.get_ext_fullname(extension.name))).exists()
 
-    cpu = CppExtension(
+    common = [TORCH_TARGET, *([] if os.name == "nt" else OPTIONS)]
+    cpu = cpp_extension.CppExtension(
         "itrd_kernels._cpu",
         ["csrc/ops.cpp", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cpu").glob("*.cpp"))],
         include_dirs=[str(ROOT / "csrc")],
         depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*.h")),
-        extra_compile_args=[TORCH_TARGET, *([] if os.name == "nt" else OPTIONS)],
+        extra_compile_args=common,
         py_limited_api=True,
     )
-    return [cpu], {"build_ext": OptionalBuildExtension}
+    return [cpu, *cuda_extensions(torch, cpp_extension, common)], {"build_ext": OptionalBuildExtension}
 
 
 ext_modules, cmdclass = extensions_and_commands()

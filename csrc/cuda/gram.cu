@@ -37,14 +37,23 @@ __device__ wide_t<T> finish_gram(const Gram<T>& g, const RowCounts& counts, int 
   return (potential_s == 0 ? 0 : log2(potential_s)) - (potential_st == 0 ? 0 : log2(potential_st));
 }
 
+// Which kernels the launcher takes on the architecture that is being compiled for; the others need no code there.
+template <class T, class Math>
+__host__ __device__ constexpr bool used_here() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return Math::tensor || sizeof(T) != 2;
+#elif defined(__CUDA_ARCH__)
+  return !Math::tensor || std::is_same_v<T, __half>;
+#else
+  return true;
+#endif
+}
+
 // The first blocks finish the columns of the correlation term, the others take a tile each; the last one to finish
 // writes the losses.
 template <class T, class Math, int tile>
-__global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
-    gram_tiles(const __grid_constant__ Gram<T> g, const __grid_constant__ Correlation<T> c,
-               const __grid_constant__ Finish<T> finish) {
+__device__ void gram_block(const Gram<T>& g, const Correlation<T>& c, const Finish<T>& finish, unsigned char* shared) {
   using A = wide_t<T>;
-  ITRD_DYNAMIC_SHARED(shared);
   auto* scratch = reinterpret_cast<A*>(shared);
   int b = int(blockIdx.x) - finish.column_blocks;
   if (b < 0) {
@@ -66,12 +75,20 @@ __global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>
 
 template <class T, class Math, int tile>
 __global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
+    gram_tiles(const __grid_constant__ Gram<T> g, const __grid_constant__ Correlation<T> c,
+               const __grid_constant__ Finish<T> finish) {
+  ITRD_DYNAMIC_SHARED(shared);
+  if constexpr (used_here<T, Math>()) gram_block<T, Math, tile>(g, c, finish, shared);
+}
+
+template <class T, class Math, int tile>
+__global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
     gram_gradients(const __grid_constant__ Gram<T> g) {
   ITRD_DYNAMIC_SHARED(shared);
   const Rows<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
   // The wider of the two gave the grid its width.
   if (int(blockIdx.x) * tile >= side.z.width) return;
-  gram_gradient<T, Math, tile>(g, side, blockIdx.y, blockIdx.x, shared);
+  if constexpr (used_here<T, Math>()) gram_gradient<T, Math, tile>(g, side, blockIdx.y, blockIdx.x, shared);
 }
 
 template <int tile>

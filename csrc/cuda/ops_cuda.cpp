@@ -1,6 +1,10 @@
 // The operators itrd_cuda::forward and itrd_cuda::backward: checks, allocation, device and stream.
 //
 // With ITRD_CUDA_ON_HOST the same file registers the kernels' host build (tests/cuda_on_host) for CPU tensors.
+#ifndef ITRD_CUDA_ON_HOST
+#define USE_CUDA  // PyTorch's header then declares aoti_torch_get_current_cuda_stream
+#endif
+
 #include <array>
 #include <cstdlib>
 

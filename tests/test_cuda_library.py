@@ -1,0 +1,77 @@
+"""The CUDA library for GPUs, in a CUDA build of torch without a GPU: it loads, and says clearly what it cannot do."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import itrd_kernels
+from itrd_kernels import ops
+from itrd_kernels.backends import native
+
+pytestmark = pytest.mark.skipif(
+    native.CUDA_ON_HOST or torch.version.cuda is None or native.unavailable("cuda") is not None,
+    reason=f"not with the CUDA library of {torch.__version__}: {native.unavailable('cuda')}",
+)
+
+
+def test_schemas_are_those_of_ops():
+    for overload, schema in (
+        (torch.ops.itrd_cuda.forward, ops.FORWARD_SCHEMA),
+        (torch.ops.itrd_cuda.backward, ops.BACKWARD_SCHEMA),
+    ):
+        assert str(overload.default._schema) == str(torch._C.parse_schema(f"itrd_cuda::{schema}"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("raw", [True, False])
+def test_fake_cuda_tensors(dtype, raw):
+    wide = torch.promote_types(dtype, torch.float32)
+    with FakeTensorMode():
+        z_e, z_t = torch.empty(20, 8, device="cuda", dtype=dtype), torch.empty(20, 8, device="cuda", dtype=dtype)
+        z_s = torch.empty(20, 5, device="cuda", dtype=dtype) if raw else None
+        wants = (True, True, raw)
+        results = torch.ops.itrd_cuda.forward(z_e, z_t, z_s, 1.5, 2.0, 1.0, False, *wants, False)
+        assert [tuple(r.shape) for r in results] == [(), (), (), (8, 8), (20, 5 if raw else 8), (20, 8)]
+        assert all(r.dtype == wide and r.device.type == "cuda" for r in results)
+        g = torch.empty((), device="cuda", dtype=wide)
+        grads = torch.ops.itrd_cuda.backward(g, None, None, z_e, z_t, z_s, *results[3:], 2.0, 1.0, *wants)
+        assert [tuple(r.shape) for r in grads] == [(20, 8), (20, 8), (20, 5) if raw else (0,)]
+        assert all(r.dtype == dtype and r.device.type == "cuda" for r in grads)
+
+
+def test_operator_is_not_defined_for_cpu_tensors():
+    z = torch.randn(4, 3)
+    with pytest.raises(NotImplementedError, match=r"itrd_cuda::forward.*CPU"):
+        torch.ops.itrd_cuda.forward(z, z, None, 1.5, 2.0, 1.0, False, False, False, False, False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu():
+    reason = itrd_kernels.available_backends()["cuda"]
+    assert "sees no GPU" in reason
+    assert "ITRD_CUDA_ON_HOST=1" in reason
+    z = torch.randn(4, 3)
+    with pytest.raises(RuntimeError, match="backend='cuda' cannot run on cpu.*runs on cuda tensors"):
+        itrd_kernels.functional.correlation_loss(z, z, backend="cuda")
+
+
+def test_a_broken_library_is_a_reason(tmp_path):
+    code = f"""
+import pathlib, shutil, sys
+import itrd_kernels
+package = pathlib.Path({str(tmp_path)!r}) / "itrd_kernels"
+shutil.copytree(pathlib.Path(itrd_kernels.__file__).parent, package, ignore=shutil.ignore_patterns("*.so"))
+(package / "_cuda.abi3.so").write_text("no library")
+for name in [name for name in sys.modules if name.startswith("itrd_kernels")]:
+    del sys.modules[name]
+sys.path.insert(0, {str(tmp_path)!r})
+import itrd_kernels
+print(itrd_kernels.available_backends()["cuda"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "_cuda.abi3.so does not load" in done.stdout
+    assert "CUDA toolkit" in done.stdout
