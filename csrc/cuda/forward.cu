@@ -49,6 +49,7 @@ struct Plan {
     losses = tiles * (tiles + 1) / 2;
     int64_t rest = (4 * ld + 2 * losses + chunks * kPartials * p.t.width) * wide;
     rows = std::min((budget - rest) / row_bytes, kPanelEntries / ld) / whole * whole;
+    if (p.panel) rows = p.panel;
     if (sides == 0 || rows >= ld) {
       rows = ld;
     } else {

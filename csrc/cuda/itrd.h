@@ -28,7 +28,8 @@ struct Forward {
   double alpha, beta_corr, beta_mi;
   bool log, tf32;
   int capability = 80;  // 10 · major + minor of the device
-  int tile = 0;         // forces the Gram kernels' tile (32, 64, 128); 0 chooses by n
+  // Tests force the Gram kernels' tile (32, 64, 128) and how many rows of W are formed at a time; 0 chooses by n and d.
+  int tile = 0, panel = 0;
   // Wide scalars, moments (8, d_t), and the gradients of the Gram term or null where they are not wanted.
   void *total, *correlation, *mutual_information, *moments, *dgram_s, *dgram_t;
 };

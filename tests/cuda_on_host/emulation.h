@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <vector>
@@ -24,10 +25,16 @@
 namespace emulation {
 
 constexpr int kLanes = 32;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+#if defined(__SANITIZE_ADDRESS__) || !defined(__OPTIMIZE__)
 constexpr size_t kStackBytes = 256 << 10;
 #else
-constexpr size_t kStackBytes = 64 << 10;
+constexpr size_t kStackBytes = 32 << 10;
+#endif
+#if defined(__SANITIZE_THREAD__)
+// Threads of different blocks must not share stacks, whose reuse would look like a race.
+constexpr bool kFreshStacks = true;
+#else
+constexpr bool kFreshStacks = false;
 #endif
 
 struct Index {
@@ -50,7 +57,8 @@ struct Thread {
   int index = 0;
   unsigned barriers = 0;
   int group = 0;  // asynchronous copies are committed in groups
-  std::vector<Copy> copies;
+  Copy copies[64];
+  int copy_count = 0;
 };
 
 // Lanes on their way into the same warp instruction.
@@ -134,28 +142,41 @@ EMULATION_UNWATCHED void warp_instruction(Arguments& arguments, void (*carry_out
 }
 
 // Asynchronous copies happen at the wait that covers them; until then their destination is NaN.
+EMULATION_UNWATCHED inline void remember(const Copy& copy) {
+  Thread* self = machine().current;
+  if (self->copy_count == int(std::size(self->copies))) fail("too many asynchronous copies under way");
+  self->copies[self->copy_count] = copy;
+  self->copies[self->copy_count++].group = self->group;
+}
+// The oldest copy that a wait covers; false if there is none left.
+EMULATION_UNWATCHED inline bool next_covered(int pending, Copy& copy) {
+  Thread* self = machine().current;
+  for (int i = 0; i < self->copy_count; i++) {
+    if (self->copies[i].group >= self->group - pending) continue;
+    copy = self->copies[i];
+    self->copies[i] = self->copies[--self->copy_count];
+    return true;
+  }
+  return false;
+}
 inline void copy_issue(void* to, const void* from, int bytes) {
   std::memset(to, 0xff, 16);
-  Thread* self = machine().current;
-  self->copies.push_back({to, from, bytes, self->group});
+  remember({to, from, bytes, 0});
 }
-inline void copy_commit() { machine().current->group++; }
+EMULATION_UNWATCHED inline void copy_commit() { machine().current->group++; }
 inline void copy_wait(int pending) {
-  Thread* self = machine().current;
-  auto done = [&](const Copy& copy) { return copy.group < self->group - pending; };
-  for (const Copy& copy : self->copies)
-    if (done(copy)) {
-      std::memset(copy.to, 0, 16);
-      std::memcpy(copy.to, copy.from, copy.bytes);
-    }
-  self->copies.erase(std::remove_if(self->copies.begin(), self->copies.end(), done), self->copies.end());
+  for (Copy copy; next_covered(pending, copy);) {
+    std::memset(copy.to, 0, 16);
+    std::memcpy(copy.to, copy.from, copy.bytes);
+  }
 }
+EMULATION_UNWATCHED inline bool copies_under_way() { return machine().current->copy_count > 0; }
 
 inline void run_thread() {
   Machine& m = machine();
   acquire(&m.start);
   (*m.kernel)();
-  if (!m.current->copies.empty()) fail("a thread ends with asynchronous copies under way");
+  if (copies_under_way()) fail("a thread ends with asynchronous copies under way");
   release(&m.end);
   yield(State::done);
   std::abort();
@@ -202,11 +223,6 @@ inline void run(Index grid, unsigned block, size_t shared_bytes, const std::func
   m.kernel = &kernel;
   m.scheduler_watched = watch_current();
   release(&m.start);
-  if (stack_count < block) {
-    std::free(stacks);
-    stacks = static_cast<char*>(std::malloc(kStackBytes * block));
-    stack_count = block;
-  }
   static const char* seed = std::getenv("ITRD_EMULATION_SEED");
   static std::mt19937 random(seed ? std::atoi(seed) : 0);
   std::vector<int> order(block);
@@ -219,6 +235,11 @@ inline void run(Index grid, unsigned block, size_t shared_bytes, const std::func
   for (unsigned b : blocks) {
     m.block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
     m.blocks_run++;
+    if (kFreshStacks || stack_count < block) {
+      std::free(stacks);
+      stacks = static_cast<char*>(std::malloc(kStackBytes * block));
+      stack_count = block;
+    }
     // Exactly as large as asked for, so that AddressSanitizer sees its end, and NaN in every type.
     std::unique_ptr<unsigned char[]> shared(new unsigned char[shared_bytes]);
     std::memset(shared.get(), 0xff, shared_bytes);

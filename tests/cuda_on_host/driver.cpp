@@ -1,0 +1,290 @@
+// Runs the forward and backward passes of csrc/cuda on the CPU, without torch, and compares them with the formulas in
+// float64. Every buffer is an allocation of its own, of exactly its size and filled with NaN, so that the sanitizers and
+// the comparison see whatever is read or written beside it or not written at all.
+//
+//   driver [quick]    exit status 1 if any case is wrong
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda_bf16.h"
+#include "cuda_fp16.h"
+#include "itrd.h"
+
+namespace {
+
+using itrd::Scalar;
+using Numbers = std::vector<double>;
+
+struct Case {
+  const char* name;
+  Scalar type;
+  int n, d_s, d_t;  // d_s = 0: the Gram term reads z_e
+  bool want_e, want_t, want_s;
+  bool log = false, tf32 = false;
+  double beta_corr = 2, beta_mi = 1;
+  int capability = 80, tile = 0, panel = 0, padding = 0;  // elements beside each row
+};
+
+// A buffer of exactly `bytes`, aligned as the device's allocator does.
+struct Buffer {
+  std::unique_ptr<unsigned char, void (*)(void*)> memory{nullptr, std::free};
+  size_t bytes;
+
+  explicit Buffer(size_t bytes) : bytes(bytes) {
+    void* p = nullptr;
+    if (bytes && posix_memalign(&p, 256, bytes)) std::abort();
+    memory.reset(static_cast<unsigned char*>(p));
+    if (p) std::memset(p, 0xff, bytes);
+  }
+  void* get() const { return memory.get(); }
+};
+
+size_t size_of(Scalar type) { return type == Scalar::float64 ? 8 : type == Scalar::float32 ? 4 : 2; }
+Scalar wide(Scalar type) { return type == Scalar::float64 ? type : Scalar::float32; }
+
+void put(Scalar type, void* to, int64_t i, double x) {
+  if (type == Scalar::float64) static_cast<double*>(to)[i] = x;
+  if (type == Scalar::float32) static_cast<float*>(to)[i] = float(x);
+  if (type == Scalar::float16) static_cast<__half*>(to)[i] = __float2half_rn(float(x));
+  if (type == Scalar::bfloat16) static_cast<__nv_bfloat16*>(to)[i] = __float2bfloat16_rn(float(x));
+}
+
+double at(Scalar type, const void* from, int64_t i) {
+  if (type == Scalar::float64) return static_cast<const double*>(from)[i];
+  if (type == Scalar::float32) return static_cast<const float*>(from)[i];
+  if (type == Scalar::float16) return __half2float(static_cast<const __half*>(from)[i]);
+  return __bfloat162float(static_cast<const __nv_bfloat16*>(from)[i]);
+}
+
+struct Features {
+  int n, d, stride;
+  Buffer buffer;
+  Numbers exact;  // what the buffer holds, without the padding
+
+  Features(const Case& c, int d, std::mt19937& random)
+      : n(c.n), d(d), stride(d + c.padding), buffer((size_t(n - 1) * stride + d) * size_of(c.type)), exact(size_t(n) * d) {
+    std::normal_distribution<double> normal;
+    for (int i = 0; i < n; i++)
+      for (int j = 0; j < d; j++) {
+        put(c.type, buffer.get(), int64_t(i) * stride + j, normal(random) + 0.3 * j);
+        exact[size_t(i) * d + j] = at(c.type, buffer.get(), int64_t(i) * stride + j);
+      }
+  }
+  itrd::Matrix matrix() const { return {buffer.get(), stride, d}; }
+};
+
+// L_corr and, for unit upstream, its gradients.
+double correlation(const Numbers& s, const Numbers& t, int n, int d, double alpha, Numbers& ds, Numbers& dt) {
+  Numbers x = s, y = t, v(d), sigma_x(d), sigma_y(d);
+  auto normalise = [&](Numbers& z, int j) {
+    double mean = 0, square = 0;
+    for (int i = 0; i < n; i++) mean += z[size_t(i) * d + j] / n;
+    for (int i = 0; i < n; i++) square += std::pow(z[size_t(i) * d + j] - mean, 2);
+    double sigma = std::sqrt(square / (n - 1));
+    for (int i = 0; i < n; i++) z[size_t(i) * d + j] = (z[size_t(i) * d + j] - mean) / sigma;
+    return sigma;
+  };
+  double sum = 0;
+  for (int j = 0; j < d; j++) {
+    sigma_x[j] = normalise(x, j);
+    sigma_y[j] = normalise(y, j);
+    for (int i = 0; i < n; i++) v[j] += x[size_t(i) * d + j] * y[size_t(i) * d + j] / n;
+    sum += std::pow(std::fabs(v[j] - 1), 2 * alpha);
+  }
+  ds = dt = Numbers(x.size());
+  for (int j = 0; j < d; j++) {
+    double dv = -2 * alpha * std::pow(std::fabs(v[j] - 1), 2 * alpha - 1) / (std::log(2.0) * sum);
+    for (int i = 0; i < n; i++) {
+      size_t k = size_t(i) * d + j;
+      ds[k] = dv / sigma_x[j] * (y[k] / n - v[j] * x[k] / (n - 1));
+      dt[k] = dv / sigma_y[j] * (x[k] / n - v[j] * y[k] / (n - 1));
+    }
+  }
+  return std::log2(sum);
+}
+
+// L_mi and its gradients, by ∂L/∂ẑ = 4 W ẑ.
+double gram(const Numbers& s, int d_s, const Numbers& t, int d_t, int n, bool log, Numbers& ds, Numbers& dt) {
+  auto normalise = [&](Numbers z, int d, Numbers& norm) {
+    for (int i = 0; i < n; i++) {
+      double square = 0;
+      for (int j = 0; j < d; j++) square += z[size_t(i) * d + j] * z[size_t(i) * d + j];
+      norm[i] = std::sqrt(square);
+      for (int j = 0; j < d; j++) z[size_t(i) * d + j] /= norm[i];
+    }
+    return z;
+  };
+  Numbers norm_s(n), norm_t(n), x = normalise(s, d_s, norm_s), y = normalise(t, d_t, norm_t);
+  auto dot = [](const Numbers& z, int d, int i, int j) {
+    double sum = 0;
+    for (int k = 0; k < d; k++) sum += z[size_t(i) * d + k] * z[size_t(j) * d + k];
+    return sum;
+  };
+  Numbers g_s(size_t(n) * n), g_t(size_t(n) * n);
+  double sum_s = 0, sum_st = 0;
+  for (int i = 0; i < n; i++)
+    for (int j = 0; j < n; j++) {
+      size_t k = size_t(i) * n + j;
+      g_s[k] = dot(x, d_s, i, j);
+      g_t[k] = dot(y, d_t, i, j);
+      sum_s += g_s[k] * g_s[k];
+      sum_st += std::pow(g_s[k] * g_t[k], 2);
+    }
+  double c_s = log ? 1 / (std::log(2.0) * sum_s) : 1.0 / n / n, c_st = log ? 1 / (std::log(2.0) * sum_st) : 1.0 / n / n;
+  auto gradient = [&](const Numbers& z, int d, const Numbers& norm, auto weight) {
+    Numbers out(z.size());
+    for (int i = 0; i < n; i++)
+      for (int j = 0; j < n; j++) {
+        double w = 4 * weight(g_s[size_t(i) * n + j], g_t[size_t(i) * n + j]) / norm[i], along = dot(z, d, i, j);
+        for (int k = 0; k < d; k++) out[size_t(i) * d + k] += w * (z[size_t(j) * d + k] - along * z[size_t(i) * d + k]);
+      }
+    return out;
+  };
+  ds = gradient(x, d_s, norm_s, [&](double a, double b) { return a * (c_s - c_st * b * b); });
+  dt = gradient(y, d_t, norm_t, [&](double a, double b) { return -c_st * a * a * b; });
+  return log ? std::log2(sum_s / n / n) - std::log2(sum_st / n / n) : (sum_s - sum_st) / n / n;
+}
+
+bool check(const Case& c) {
+  std::mt19937 random(7);
+  Features e(c, c.d_t, random), t(c, c.d_t, random), s(c, c.d_s ? c.d_s : 1, random);
+  const Features& z = c.d_s ? s : e;
+  bool want_gram = c.d_s ? c.want_s : c.want_e;
+  size_t element = size_of(c.type), w = size_of(wide(c.type));
+  auto buffer = [&](bool wanted, size_t count, size_t bytes) { return Buffer(wanted ? count * bytes : 0); };
+
+  Buffer total(w), corr(w), mi(w), moments = buffer(c.beta_corr != 0, size_t(itrd::kMoments) * c.d_t, w);
+  Buffer dgram_s = buffer(c.beta_mi != 0 && want_gram, size_t(c.n) * z.d, w);
+  Buffer dgram_t = buffer(c.beta_mi != 0 && c.want_t, size_t(c.n) * c.d_t, w);
+  itrd::Forward f = {};
+  f.dtype = c.type;
+  f.n = c.n;
+  f.e = e.matrix();
+  f.t = t.matrix();
+  f.s = z.matrix();
+  f.alpha = 1.5;
+  f.beta_corr = c.beta_corr;
+  f.beta_mi = c.beta_mi;
+  f.log = c.log;
+  f.tf32 = c.tf32;
+  f.capability = c.capability;
+  f.tile = c.tile;
+  f.panel = c.panel;
+  f.total = total.get();
+  f.correlation = corr.get();
+  f.mutual_information = mi.get();
+  f.moments = moments.get();
+  f.dgram_s = dgram_s.get();
+  f.dgram_t = dgram_t.get();
+  itrd::WorkspaceBytes bytes = itrd::workspace_bytes(f);
+  size_t sizes[sizeof(bytes) / sizeof(size_t)];
+  std::memcpy(sizes, &bytes, sizeof(bytes));
+  std::vector<Buffer> parts;
+  itrd::Workspace workspace;
+  void* pointers[sizeof(workspace) / sizeof(void*)];
+  for (size_t i = 0; i < std::size(pointers); i++) pointers[i] = parts.emplace_back(sizes[i]).get();
+  std::memcpy(&workspace, pointers, sizeof(workspace));
+  itrd::forward(f, workspace, nullptr);
+
+  Buffer upstream(w), grad_e = buffer(c.want_e, size_t(c.n) * c.d_t, element);
+  Buffer grad_t = buffer(c.want_t, size_t(c.n) * c.d_t, element);
+  Buffer grad_s = buffer(c.d_s && c.want_s, size_t(c.n) * s.d, element);
+  put(wide(c.type), upstream.get(), 0, -1.5);
+  itrd::Backward b = {};
+  b.dtype = c.type;
+  b.n = c.n;
+  b.e = e.matrix();
+  b.t = t.matrix();
+  b.g_total = upstream.get();
+  b.g_mutual_information = upstream.get();
+  b.beta_corr = c.beta_corr;
+  b.beta_mi = c.beta_mi;
+  b.moments = moments.get();
+  b.dgram_s = dgram_s.get();
+  b.dgram_t = dgram_t.get();
+  b.grad_e = grad_e.get();
+  b.grad_t = grad_t.get();
+  b.grad_s = grad_s.get();
+  b.width_e = b.width_t = c.d_t;
+  b.width_s = s.d;
+  b.gram_on_e = c.d_s == 0;
+  itrd::backward(b, nullptr);
+
+  Numbers corr_e, corr_t, gram_s, gram_t;
+  double l_corr = correlation(e.exact, t.exact, c.n, c.d_t, 1.5, corr_e, corr_t);
+  double l_mi = gram(z.exact, z.d, t.exact, c.d_t, c.n, c.log, gram_s, gram_t);
+  double share_corr = -1.5 * c.beta_corr, share_mi = -1.5 * (c.beta_mi + 1);
+  double tolerance = c.type == Scalar::float64 ? 1e-11 : 2e-5;
+  bool good = true;
+  auto expect = [&](const char* what, double error, double allowed) {
+    if (error <= allowed) return;
+    good = false;
+    std::printf("%s: %s is off by %.2g, allowed %.2g\n", c.name, what, error, allowed);
+  };
+  auto expect_scalar = [&](const char* what, const Buffer& out, double exact) {
+    double error = std::fabs(at(wide(c.type), out.get(), 0) - exact);
+    expect(what, std::isnan(error) ? INFINITY : error, (c.tf32 ? 2e-3 : tolerance) * std::max(1.0, std::fabs(exact)));
+  };
+  auto expect_gradient = [&](const char* what, const Buffer& out, auto exact) {
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < out.bytes / element; i++) {
+      error += std::pow(at(c.type, out.get(), int64_t(i)) - exact(i), 2);
+      norm += exact(i) * exact(i);
+    }
+    double rounding = c.type == Scalar::float16 ? 2e-3 : c.type == Scalar::bfloat16 ? 1e-2 : c.tf32 ? 5e-3 : tolerance;
+    if (out.bytes) expect(what, std::isnan(error) ? INFINITY : std::sqrt(error), rounding * std::sqrt(norm));
+  };
+  double both = (c.beta_corr ? c.beta_corr * l_corr : 0) + (c.beta_mi ? c.beta_mi * l_mi : 0);
+  expect_scalar("total", total, both);
+  if (c.beta_corr) expect_scalar("correlation", corr, l_corr);
+  if (c.beta_mi) expect_scalar("mutual information", mi, l_mi);
+  auto corr_part = [&](const Numbers& g, size_t i) { return c.beta_corr ? share_corr * g[i] : 0; };
+  auto gram_part = [&](const Numbers& g, size_t i) { return c.beta_mi ? share_mi * g[i] : 0; };
+  expect_gradient("grad_e", grad_e,
+                  [&](size_t i) { return corr_part(corr_e, i) + (c.d_s ? 0 : gram_part(gram_s, i)); });
+  expect_gradient("grad_t", grad_t, [&](size_t i) { return corr_part(corr_t, i) + gram_part(gram_t, i); });
+  expect_gradient("grad_s", grad_s, [&](size_t i) { return gram_part(gram_s, i); });
+  return good;
+}
+
+const Case kQuick[] = {
+    {"float32, both terms", Scalar::float32, 40, 0, 20, true, true, false},
+    {"float32, tf32, ragged", Scalar::float32, 37, 5, 19, true, true, true, false, true},
+    {"float32, many row chunks", Scalar::float32, 150, 0, 6, true, false, false, false, false, 2, 0},
+};
+
+const Case kAll[] = {
+    {"bfloat16, rows apart", Scalar::bfloat16, 35, 24, 40, true, true, true, false, false, 2, 1, 80, 0, 0, 3},
+    {"float16, aligned", Scalar::float16, 64, 0, 32, true, true, false},
+    {"float64, log, odd", Scalar::float64, 33, 7, 9, false, true, true, true},
+    {"float32, log", Scalar::float32, 34, 0, 12, true, false, false, true},
+    {"float32, loss only", Scalar::float32, 65, 0, 12, false, false, false},
+    {"float32, tile of 64", Scalar::float32, 70, 0, 20, true, true, false, false, false, 2, 1, 80, 64},
+    {"tf32, tile of 64", Scalar::float32, 70, 12, 20, true, false, true, false, true, 0, 1, 80, 64},
+    {"float32, tile of 128", Scalar::float32, 130, 0, 9, true, false, false, false, false, 0, 1, 80, 128},
+    {"bfloat16, tile of 128", Scalar::bfloat16, 130, 0, 16, true, false, false, false, false, 0, 1, 80, 128},
+    {"float64, tile of 64", Scalar::float64, 66, 0, 10, true, true, false, false, false, 2, 1, 80, 64},
+    {"float32, panels", Scalar::float32, 100, 0, 12, true, true, false, false, false, 2, 1, 80, 0, 32},
+    {"tf32, panels, log", Scalar::float32, 100, 9, 12, true, true, true, true, true, 2, 1, 80, 0, 64},
+    {"bfloat16 on sm_75", Scalar::bfloat16, 40, 0, 12, true, true, false, false, false, 2, 1, 75},
+    {"float16 on sm_75", Scalar::float16, 40, 0, 12, true, true, false, false, false, 2, 1, 75},
+    {"float32, three rows", Scalar::float32, 3, 3, 5, true, true, true},
+    {"float32, wide", Scalar::float32, 9, 0, 300, true, true, false},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bool quick = argc > 1 && std::string(argv[1]) == "quick", good = true;
+  for (const Case& c : kQuick) good &= check(c);
+  if (!quick)
+    for (const Case& c : kAll) good &= check(c);
+  std::puts(good ? "all cases agree" : "WRONG");
+  return good ? 0 : 1;
+}
