@@ -13,21 +13,26 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CUDA = ROOT / "csrc" / "cuda"
 OUT = ROOT / "build" / "cuda_on_host"
-KERNELS = [CUDA / "correlation.cu", CUDA / "forward.cu", CUDA / "gram.cu"]
 COMPILER = os.environ.get("CXX", "c++").split()
-FLAGS = ["-std=c++20", "-fPIC", "-Wall", "-Wno-unknown-pragmas", f"-I{HERE}", f"-I{CUDA}", "-fvisibility=hidden"]
-HEADERS = [*HERE.glob("*.h"), *CUDA.glob("*.cuh"), *CUDA.glob("*.h"), ROOT / "csrc" / "stable.h", Path(__file__)]
+FLAGS = ["-std=c++20", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden", f"-I{HERE}"]
 
 
-def build(target: Path, sources: list[Path], flags: list[str], libraries: list[str] | None = None) -> Path:
+def kernels(cuda: Path = CUDA) -> list[Path]:
+    return sorted(cuda.glob("*.cu"))
+
+
+def build(
+    target: Path, sources: list[Path], flags: list[str], libraries: list[str] | None = None, kernels: Path = CUDA
+) -> Path:
     """Compile and link `sources`; nothing to do where all is newer than what it is made from."""
-    folder = OUT / target.name
+    folder = OUT / (target.parent.name if target.name == "program" else target.name)
     folder.mkdir(parents=True, exist_ok=True)
+    headers = [*HERE.glob("*.h"), *kernels.glob("*.cuh"), *kernels.glob("*.h"), ROOT / "csrc" / "stable.h"]
 
     def compile_one(source: Path) -> Path:
         result = folder / f"{source.name}.o"
-        if not _newer(result, [source, *HEADERS]):
-            _run([*COMPILER, *FLAGS, *flags, "-x", "c++", "-c", str(source), "-o", str(result)])
+        if not _newer(result, [source, *headers, Path(__file__)]):
+            _run([*COMPILER, *FLAGS, f"-I{kernels}", *flags, "-x", "c++", "-c", str(source), "-o", str(result)])
         return result
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -45,7 +50,7 @@ def library() -> Path:
     torch_libraries = [f"-L{path}" for path in cpp_extension.library_paths()]
     return build(
         ROOT / "itrd_kernels" / "_cuda_on_host.so",
-        [*KERNELS, CUDA / "ops_cuda.cpp"],
+        [*kernels(), CUDA / "ops_cuda.cpp"],
         ["-O2", "-shared", "-DITRD_CUDA_ON_HOST", "-DTORCH_TARGET_VERSION=0x020b000000000000ULL", *includes],
         [*torch_libraries, "-ltorch", "-ltorch_cpu", "-lc10"],
     )

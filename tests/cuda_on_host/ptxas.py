@@ -1,0 +1,58 @@
+"""What ptxas makes of the CUDA kernels: registers, stack, spills and static shared memory per architecture.
+
+python tests/cuda_on_host/ptxas.py writes ptxas.json, the baseline that test_ptxas.py compares with.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BASELINE = HERE / "ptxas.json"
+SOURCES = [HERE.parent.parent / "csrc" / "cuda" / name for name in ("correlation.cu", "gram.cu")]
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+
+_REPORT = re.compile(
+    r"Compiling entry function '(\S+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+    r".*?Used (\d+) registers(?:.*?, (\d+) bytes smem)?"
+)
+
+
+def nvcc_version(nvcc: str) -> str:
+    return re.search(r"release (\S+),", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)[1]
+
+
+def measure(nvcc: str, architecture: str) -> dict[str, dict[str, int]]:
+    """{kernel: {"registers", "stack", "spills", "shared"}}; dynamic shared memory is bounded in gram.cu itself."""
+    kernels = {}
+    for source in SOURCES:
+        with tempfile.NamedTemporaryFile(suffix=".o") as out:
+            command = [nvcc, f"-arch={architecture}", "-O3", "-Xptxas", "-v", "-c", str(source), "-o", out.name]
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        for entry in re.split(r"(?=ptxas info\s+: Compiling entry)", text):
+            if found := _REPORT.search(" ".join(entry.split("\n"))):
+                name, stack, stores, loads, registers, shared = found.groups()
+                kernels[_readable(name)] = {
+                    "registers": int(registers),
+                    "stack": int(stack),
+                    "spills": int(stores) + int(loads),
+                    "shared": int(shared or 0),
+                }
+    return kernels
+
+
+def _readable(name: str) -> str:
+    """gram_tiles<float, Ieee, 64> of a mangled name."""
+    full = subprocess.run(["c++filt", name], capture_output=True, text=True).stdout
+    return full.split("(")[0].replace("void ", "").replace("itrd::", "").strip()
+
+
+if __name__ == "__main__":
+    nvcc = sys.argv[1] if len(sys.argv) > 1 else "nvcc"
+    found = {architecture: measure(nvcc, architecture) for architecture in ARCHITECTURES}
+    baseline = {"nvcc": nvcc_version(nvcc), "kernels": found}
+    text = json.dumps(baseline, indent=1)
+    BASELINE.write_text(re.sub(r"\{\s+(\"registers[^}]*?)\s+\}", lambda m: "{" + " ".join(m[1].split()) + "}", text) + "\n")

@@ -1,0 +1,147 @@
+"""The kernels under AddressSanitizer, UBSan and ThreadSanitizer, and bugs planted in them that these must find.
+
+`make sanitize` runs this file; it takes minutes.
+"""
+
+import os
+import shutil
+import subprocess
+from typing import NamedTuple
+
+import build
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SANITIZERS = {
+    "plain": [],
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}
+FLAGS = ["-O1", "-g"]
+
+
+def run(program, *arguments, seed=None):
+    environment = {**os.environ, "TSAN_OPTIONS": "history_size=7 halt_on_error=1"}
+    if seed is not None:
+        environment["ITRD_EMULATION_SEED"] = str(seed)
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+def test_kernels_are_clean(compiled_once, sanitizer):
+    sources = [build.HERE / "driver.cpp", *build.kernels()]
+    driver = compiled_once(f"driver_{sanitizer}", sources, [*FLAGS, *SANITIZERS[sanitizer]])
+    for seed in (None, 1, 2, 3) if sanitizer == "plain" else (None,):
+        done = run(driver, seed=seed)
+        assert done.returncode == 0, (seed, done.stdout[-2000:], done.stderr[-4000:])
+        assert "all cases agree" in done.stdout
+
+
+class Bug(NamedTuple):
+    name: str
+    file: str
+    right: str
+    wrong: str
+    found_by: str
+    message: str
+
+
+BUGS = [
+    Bug(
+        "no barrier before a tile is read",
+        "gram_tile.cuh",
+        "      __syncthreads();\n      if (step + kStages - 1 < steps) copy(step + kStages - 1);",
+        "      if (step + kStages - 1 < steps) copy(step + kStages - 1);",
+        "thread",
+        "data race",
+    ),
+    Bug(
+        "no barrier before a tile's memory is used again",
+        "gram_tile.cuh",
+        "    copy_wait<0>();\n    __syncthreads();\n",
+        "    copy_wait<0>();\n",
+        "thread",
+        "data race",
+    ),
+    Bug(
+        "no barrier between two sums over the block",
+        "reduce.cuh",
+        "x = op(x, shared[warp]);\n  __syncthreads();\n",
+        "x = op(x, shared[warp]);\n",
+        "thread",
+        "data race",
+    ),
+    Bug(
+        "no order between the blocks and the last one",
+        "reduce.cuh",
+        "  __threadfence();\n  __syncthreads();\n  if (threadIdx.x == 0) *shared",
+        "  __syncthreads();\n  if (threadIdx.x == 0) *shared",
+        "thread",
+        "data race",
+    ),
+    Bug(
+        "columns beyond the end of a row",
+        "gram_tile.cuh",
+        "row < g.n ? width - k - offset : 0",
+        "row < g.n ? per_row : 0",
+        "address",
+        "heap-buffer-overflow",
+    ),
+    Bug(
+        "fragments of the wrong half",
+        "mma.cuh",
+        "lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2",
+        "lane / 8 % 2 * 8 + lane % 8, 2 * step + lane / 16",
+        "plain",
+        "is off by",
+    ),
+    Bug(
+        "an exit before a barrier",
+        "correlation.cuh",
+        "  if (begin < end) {\n",
+        "  if (begin >= end) return;\n  if (begin < end) {\n",
+        "plain",
+        "some threads have ended while others wait",
+    ),
+    Bug(
+        "the last rows dropped",
+        "correlation.cuh",
+        "end = min((chunk + 1) * c.chunk_rows, c.n)",
+        "end = min((chunk + 1) * c.chunk_rows, c.n / 4 * 4)",
+        "plain",
+        "is off by",
+    ),
+    Bug(
+        "a wait that does not cover the copy",
+        "gram_tile.cuh",
+        "      copy_wait<kStages - 2>();",
+        "      copy_wait<kStages - 1>();",
+        "plain",
+        "is off by",
+    ),
+]
+
+# One element type is enough for a planted bug, and compiles four times as fast.
+ONE_TYPE = [
+    *((file, f"ITRD_INSTANTIATE({kind})\n", "") for file in ("correlation.cu", "gram.cu")
+      for kind in ("double", "__half", "__nv_bfloat16")),
+    ("launch.cuh", "  switch (type) {\n", "  return run(float());\n  switch (type) {\n"),
+    *(("launch.cuh", f"return run({kind}());", "return;") for kind in ("double", "__half", "__nv_bfloat16")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_planted_bug_is_found(compiled_once, tmp_path, bug):
+    kernels = tmp_path / "cuda"
+    shutil.copytree(build.CUDA, kernels)
+    for file, right, wrong in [*ONE_TYPE, (bug.file, bug.right, bug.wrong)]:
+        text = (kernels / file).read_text()
+        assert text.count(right) == 1, f"{file} has changed: where is {right!r}?"
+        (kernels / file).write_text(text.replace(right, wrong))
+    name = "planted_" + bug.name.replace(" ", "_").replace("'", "")
+    sources = [build.HERE / "driver.cpp", *build.kernels(kernels)]
+    driver = compiled_once(name, sources, [*FLAGS, *SANITIZERS[bug.found_by]], kernels=kernels)
+    done = run(driver, "quick")
+    assert done.returncode != 0
+    assert bug.message in done.stdout + done.stderr
