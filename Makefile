@@ -6,7 +6,13 @@ PYTEST := $(BIN)/python -m pytest
 
 NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-.PHONY: setup demo test test-full bench lint format install-check clean
+EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp)
+
+# Shared tests that take a backend, on the CUDA kernels' host build.
+CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
+	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py
+
+.PHONY: setup demo test test-full cuda-on-host sanitize bench lint format install-check clean
 
 setup: $(VENV)/.ready
 
@@ -25,11 +31,21 @@ $(VENV)/.ready: $(VENV)/.dependencies setup.py $(NATIVE_SOURCES)
 demo: setup
 	$(BIN)/itrd-distill demo
 
-test: setup
+test: setup cuda-on-host
 	$(PYTEST) -n 2 -m 'not slow and not gpu'
+	$(CUDA_ON_HOST) -m 'not slow and not gpu'
 
-test-full: setup
+test-full: setup cuda-on-host
 	$(PYTEST) -n 2 -m 'not gpu'
+	$(CUDA_ON_HOST) -m 'not gpu'
+
+# The CUDA kernels as host C++, for ITRD_CUDA_ON_HOST=1.
+cuda-on-host: setup
+	$(BIN)/python tests/cuda_on_host/compile_on_host.py
+
+# The CUDA kernels under AddressSanitizer, UBSan and ThreadSanitizer, and planted bugs.
+sanitize: setup
+	$(PYTEST) tests/cuda_on_host/test_sanitizers.py
 
 bench: setup $(VENV)/.keops
 	$(PYTEST) benchmarks/ --benchmark-only
@@ -43,12 +59,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES) $(wildcard benchmarks/*.cpp)
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE_SOURCES) $(EMULATION_SOURCES) $(wildcard benchmarks/*.cpp)
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(NATIVE_SOURCES) $(wildcard benchmarks/*.cpp)
+	$(BIN)/clang-format -i $(NATIVE_SOURCES) $(EMULATION_SOURCES) $(wildcard benchmarks/*.cpp)
 
 install-check: setup
 	$(BIN)/python tests/install_check.py

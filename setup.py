@@ -23,7 +23,7 @@ def skip(what: str, why: str) -> None:
 
 
 def find_cuda_home() -> str | None:
-    """The toolkit's root: $CUDA_HOME, else where nvcc says that it comes from, since the nvcc on the PATH may be a link."""
+    """The toolkit's root: $CUDA_HOME, else where nvcc says it is from, since the nvcc on the PATH may be a link."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     nvcc = shutil.which("nvcc")
     if home or not nvcc:

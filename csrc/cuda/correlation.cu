@@ -56,8 +56,7 @@ struct Gradients {
 template <class T>
 __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task) {
   using A = wide_t<T>;
-  Columns<A> columns(blockIdx.x, task.width,
-                  task.width % 4 == 0 && (!task.pair || (task.s.four && task.t.four)));
+  Columns<A> columns(blockIdx.x, task.width, task.width % 4 == 0 && (!task.pair || (task.s.four && task.t.four)));
   // Upstream of one term: its own and its share of the total's.
   auto upstream = [&](const A* own, A beta) { return (g.g_total ? *g.g_total * beta : 0) + (own ? *own : 0); };
   A g_corr = upstream(g.g_correlation, g.beta_corr), g_mi = upstream(g.g_mutual_information, g.beta_mi);
@@ -157,7 +156,7 @@ void backward(const Backward& problem, cudaStream_t stream) {
   with_type(problem.dtype, [&](auto type) { launch_backward<decltype(type)>(problem, stream); });
 }
 
-#define ITRD_INSTANTIATE(T)                                                                              \
+#define ITRD_INSTANTIATE(T)                                                                                  \
   template void launch_statistics<T>(const Correlation<T>&, const Gram<T>&, const Finish<T>&, cudaStream_t); \
   template void launch_correlation<T>(const Correlation<T>&, const Finish<T>&, cudaStream_t);
 ITRD_INSTANTIATE(float)

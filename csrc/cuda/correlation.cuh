@@ -108,7 +108,7 @@ __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* sh
   }
   if (warp > 0) return;
   A* out = c.partials + int64_t(chunk) * kPartials * c.d;
-  auto store = [&](int row, A Moments<A>::*field) {
+  auto store = [&](int row, A Moments<A>::* field) {
     columns.store(out + int64_t(row) * c.d, {m[0].*field, m[1].*field, m[2].*field, m[3].*field});
   };
   store(0, &Moments<A>::mean_s);

@@ -8,7 +8,7 @@ namespace itrd {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;  // and eight float32 for each feature
-constexpr int64_t kPanelEntries = INT32_MAX;        // of W, so that its offsets fit in 32 bits
+constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that its offsets fit in 32 bits
 constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -98,9 +98,15 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
     g.rows = int(plan.rows);
     g.triangular = true;
   }
-  Finish<T> finish = {static_cast<unsigned*>(w.ticket),     plan.correlation,          plan.gram,
-                      A(p.beta_corr),                       A(p.beta_mi),              static_cast<A*>(p.total),
-                      static_cast<A*>(p.correlation),       static_cast<A*>(p.mutual_information), 0};
+  Finish<T> finish = {static_cast<unsigned*>(w.ticket),
+                      plan.correlation,
+                      plan.gram,
+                      A(p.beta_corr),
+                      A(p.beta_mi),
+                      static_cast<A*>(p.total),
+                      static_cast<A*>(p.correlation),
+                      static_cast<A*>(p.mutual_information),
+                      0};
   launch_statistics(c, g, finish, stream);
   if (!plan.gram) return launch_correlation(c, finish, stream);
   if (plan.loss_first) {

@@ -150,9 +150,9 @@ void launch_gram_gradients(const TilePlan& plan, const Gram<T>& g, cudaStream_t 
   });
 }
 
-#define ITRD_INSTANTIATE(T)                                                                                        \
-  template void launch_gram_tiles<T>(const TilePlan&, const Gram<T>&, const Correlation<T>&, const Finish<T>&,     \
-                                     cudaStream_t);                                                                \
+#define ITRD_INSTANTIATE(T)                                                                                    \
+  template void launch_gram_tiles<T>(const TilePlan&, const Gram<T>&, const Correlation<T>&, const Finish<T>&, \
+                                     cudaStream_t);                                                            \
   template void launch_gram_gradients<T>(const TilePlan&, const Gram<T>&, cudaStream_t);
 ITRD_INSTANTIATE(float)
 ITRD_INSTANTIATE(double)

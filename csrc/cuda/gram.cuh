@@ -28,11 +28,11 @@ template <class T>
 struct Gram {
   using A = wide_t<T>;
   Rows<T> s, t;
-  int n, tiles;              // tiles to a side
-  int* counts;               // (count_blocks, 3)
+  int n, tiles;  // tiles to a side
+  int* counts;   // (count_blocks, 3)
   int count_blocks;
-  A* losses;                 // (tiles of all panels, 2)
-  A* coefficients;           // c_s and c_st of the log form
+  A* losses;        // (tiles of all panels, 2)
+  A* coefficients;  // c_s and c_st of the log form
   GramPass pass;
   // Rows row0 … row0 + rows of W are formed: all of them by symmetry from the tiles on and below the diagonal when
   // `triangular`, else each tile for itself. `rows` and `ld` are whole tiles: what lies beyond n is zero.

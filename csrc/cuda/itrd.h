@@ -37,7 +37,7 @@ struct Forward {
 struct Backward {
   Scalar dtype;
   int n;
-  Matrix e, t;                                             // read by the correlation term
+  Matrix e, t;                                                 // read by the correlation term
   const void *g_total, *g_correlation, *g_mutual_information;  // wide scalars on the device; null is zero
   double beta_corr, beta_mi;
   const void *moments, *dgram_s, *dgram_t;
@@ -49,15 +49,15 @@ struct Backward {
 
 // Scratch memory of a forward pass, one pointer per purpose, each aligned to 256 bytes and not initialised.
 struct Workspace {
-  void* ticket;         // counts finished blocks
-  void* partials;       // correlation: moments (chunks, 7, d)
-  void* norms;          // Gram: 1/‖z‖ and range scale of student rows and of teacher rows (4, ld)
-  void* counts;         // Gram: non-zero rows per block (blocks, 2)
-  void* losses;         // Gram: loss sums per tile (tiles, 2)
-  void* coefficients;   // Gram: c_s and c_st of the log form, whether any row is range-scaled (3)
-  void* weights_s;      // Gram: W_ij/‖z_j‖ of a panel of rows (rows, ld), in whole tiles
+  void* ticket;        // counts finished blocks
+  void* partials;      // correlation: moments (chunks, 7, d)
+  void* norms;         // Gram: 1/‖z‖ and range scale of student rows and of teacher rows (4, ld)
+  void* counts;        // Gram: non-zero rows per block (blocks, 2)
+  void* losses;        // Gram: loss sums per tile (tiles, 2)
+  void* coefficients;  // Gram: c_s and c_st of the log form, whether any row is range-scaled (3)
+  void* weights_s;     // Gram: W_ij/‖z_j‖ of a panel of rows (rows, ld), in whole tiles
   void* weights_t;
-  void* projection_s;   // Gram: Σ_j W_ij G_ij per tile of columns (tiles, rows)
+  void* projection_s;  // Gram: Σ_j W_ij G_ij per tile of columns (tiles, rows)
   void* projection_t;
 };
 

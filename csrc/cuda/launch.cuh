@@ -31,8 +31,8 @@ View<T> view(const Matrix& m) {
   auto aligned = [&](size_t bytes) {
     return reinterpret_cast<uintptr_t>(m.data) % bytes == 0 && m.stride * sizeof(T) % bytes == 0;
   };
-  return {static_cast<const T*>(m.data), m.stride, m.width, m.width % 4 == 0 && aligned(std::min<size_t>(4 * sizeof(T), 16)),
-          aligned(16)};
+  return {static_cast<const T*>(m.data), m.stride, m.width,
+          m.width % 4 == 0 && aligned(std::min<size_t>(4 * sizeof(T), 16)), aligned(16)};
 }
 
 // Calls run with a value of the type that `type` names.

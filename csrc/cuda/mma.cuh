@@ -124,8 +124,7 @@ struct Ieee {
     for (int c = 0; c < kChunks; c++) {
       Chunk<A> rows[S::squares_m];
 #pragma unroll
-      for (int i = 0; i < S::squares_m; i++)
-        rows[i] = *reinterpret_cast<const Chunk<A>*>(a + swizzled(S::row(i), c));
+      for (int i = 0; i < S::squares_m; i++) rows[i] = *reinterpret_cast<const Chunk<A>*>(a + swizzled(S::row(i), c));
 #pragma unroll
       for (int k = 0; k < size; k++)
 #pragma unroll

@@ -82,8 +82,7 @@ Scalar scalar_of(const Tensor& z) {
 void check(const Tensor& z, const Tensor& z_t, bool same_width) {
   STD_TORCH_CHECK(z.dim() == 2 && z_t.dim() == 2 && z.size(0) == z_t.size(0) && z.size(0) >= 2 && z.size(1) >= 1 &&
                       z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
-                      z.get_device_index() == z_t.get_device_index() &&
-                      (!same_width || z.size(1) == z_t.size(1)),
+                      z.get_device_index() == z_t.get_device_index() && (!same_width || z.size(1) == z_t.size(1)),
                   "itrd_cuda: expected (n, d) inputs of one dtype on one device with n ≥ 2 and d ≥ 1");
   STD_TORCH_CHECK(z.size(0) < (1 << 30) && z.size(1) < (1 << 30), "itrd_cuda: n and d must be below 2³⁰");
 }

@@ -6,12 +6,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import build
+import compile_on_host as build
 
 
 @pytest.fixture(scope="session")
 def compiled_once():
-    """build.build for a program, by one worker of pytest-xdist at a time."""
+    """compile_on_host.build for a program, by one worker of pytest-xdist at a time."""
 
     def compile_program(name, sources, flags, kernels=build.CUDA):
         build.OUT.mkdir(parents=True, exist_ok=True)

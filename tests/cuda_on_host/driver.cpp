@@ -1,6 +1,6 @@
 // Runs the forward and backward passes of csrc/cuda on the CPU, without torch, and compares them with the formulas in
-// float64. Every buffer is an allocation of its own, of exactly its size and filled with NaN, so that the sanitizers and
-// the comparison see whatever is read or written beside it or not written at all.
+// float64. Every buffer is an allocation of its own, of exactly its size and filled with NaN, so that the sanitizers
+// and the comparison see whatever is read or written beside it or not written at all.
 //
 //   driver [quick]    exit status 1 if any case is wrong
 #include <cmath>
@@ -68,7 +68,11 @@ struct Features {
   Numbers exact;  // what the buffer holds, without the padding
 
   Features(const Case& c, int d, std::mt19937& random)
-      : n(c.n), d(d), stride(d + c.padding), buffer((size_t(n - 1) * stride + d) * size_of(c.type)), exact(size_t(n) * d) {
+      : n(c.n),
+        d(d),
+        stride(d + c.padding),
+        buffer((size_t(n - 1) * stride + d) * size_of(c.type)),
+        exact(size_t(n) * d) {
     std::normal_distribution<double> normal;
     for (int i = 0; i < n; i++)
       for (int j = 0; j < d; j++) {

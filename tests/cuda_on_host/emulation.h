@@ -5,8 +5,8 @@
 // that nobody waited for (NaN until then), barriers and warp instructions that part of the threads miss, and results
 // that depend on the order of threads or blocks (ITRD_EMULATION_SEED shuffles both).
 //
-// It cannot show: the hardware's memory model and caches, races inside a warp, the matrix units' own rounding (sums here
-// are in float32, one after the other), registers, occupancy, speed, or anything about ptxas.
+// It cannot show: the hardware's memory model and caches, races inside a warp, the matrix units' own rounding (sums
+// here are in float32, one after the other), registers, occupancy, speed, or anything about ptxas.
 #pragma once
 
 #include <algorithm>
@@ -125,7 +125,8 @@ EMULATION_UNWATCHED void warp_instruction(Arguments& arguments, void (*carry_out
   Warp& warp = m.warps[index / kLanes];
   char *arrive = m.event(index / kLanes, 0), *leave = m.event(index / kLanes, 1);
   if (warp.arrived == 0) warp.instruction = reinterpret_cast<const void*>(carry_out);
-  if (warp.instruction != reinterpret_cast<const void*>(carry_out)) fail("the lanes of a warp disagree on an instruction");
+  if (warp.instruction != reinterpret_cast<const void*>(carry_out))
+    fail("the lanes of a warp disagree on an instruction");
   warp.arguments[index % kLanes] = &arguments;
   release(arrive);
   if (++warp.arrived < kLanes) {
@@ -137,8 +138,7 @@ EMULATION_UNWATCHED void warp_instruction(Arguments& arguments, void (*carry_out
   acquire(arrive);
   carry_out(reinterpret_cast<Arguments* const*>(warp.arguments));
   release(leave);
-  for (int lane = 0; lane < kLanes; lane++)
-    m.threads[index / kLanes * kLanes + lane].state = State::ready;
+  for (int lane = 0; lane < kLanes; lane++) m.threads[index / kLanes * kLanes + lane].state = State::ready;
 }
 
 // Asynchronous copies happen at the wait that covers them; until then their destination is NaN.

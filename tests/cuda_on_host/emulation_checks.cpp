@@ -100,7 +100,8 @@ void half_precision() {
     need(__float2half_rn(middle).bits == bits + bits % 2, "a tie in float16");
     need(__float2half_rn(std::nextafter(middle, next)).bits == bits + 1, "rounding up in float16");
   }
-  need(__half2float({0x3c00}) == 1 && __half2float({0x0001}) == 0x1p-24f && __half2float({0xfbff}) == -65504, "float16");
+  need(__half2float({0x3c00}) == 1 && __half2float({0x0001}) == 0x1p-24f && __half2float({0xfbff}) == -65504,
+       "float16");
   need(__float2half_rn(65520).bits == 0x7c00 && __float2half_rn(65519).bits == 0x7bff, "the end of float16");
 }
 

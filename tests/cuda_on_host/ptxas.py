@@ -54,5 +54,6 @@ if __name__ == "__main__":
     nvcc = sys.argv[1] if len(sys.argv) > 1 else "nvcc"
     found = {architecture: measure(nvcc, architecture) for architecture in ARCHITECTURES}
     baseline = {"nvcc": nvcc_version(nvcc), "kernels": found}
-    text = json.dumps(baseline, indent=1)
-    BASELINE.write_text(re.sub(r"\{\s+(\"registers[^}]*?)\s+\}", lambda m: "{" + " ".join(m[1].split()) + "}", text) + "\n")
+    rows = re.compile(r"\{\s+(\"registers[^}]*?)\s+\}")
+    text = rows.sub(lambda match: "{" + " ".join(match[1].split()) + "}", json.dumps(baseline, indent=1))
+    BASELINE.write_text(text + "\n")

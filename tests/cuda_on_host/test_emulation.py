@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-import build
+import compile_on_host as build
 import pytest
 
 

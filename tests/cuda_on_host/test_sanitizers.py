@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
-import build
+import compile_on_host as build
 import pytest
 
 pytestmark = pytest.mark.slow

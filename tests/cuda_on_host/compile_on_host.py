@@ -1,4 +1,4 @@
-"""Compiles csrc/cuda for the CPU: python tests/cuda_on_host/build.py builds itrd_kernels/_cuda_on_host.so.
+"""Compiles csrc/cuda for the CPU: python tests/cuda_on_host/compile_on_host.py builds itrd_kernels/_cuda_on_host.so.
 
 Objects are kept in build/cuda_on_host and compiled again when a source or a header is newer.
 """
