@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;  // and eight float32 for each feature
 constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that its offsets fit in 32 bits
+constexpr int64_t kSmallParts = 16 << 10;      // ticket, counts, coefficients, alignment
 constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -47,7 +48,7 @@ struct Plan {
     int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
     int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.width, p.t.width);
     losses = tiles * (tiles + 1) / 2;
-    int64_t rest = (4 * ld + 2 * losses + chunks * kPartials * p.t.width) * wide;
+    int64_t rest = (4 * ld + 2 * tiles * tiles + chunks * kPartials * p.t.width) * wide + kSmallParts;
     rows = std::min((budget - rest) / row_bytes, kPanelEntries / ld) / whole * whole;
     if (p.panel) rows = p.panel;
     if (sides == 0 || rows >= ld) {

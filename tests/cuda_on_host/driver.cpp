@@ -2,7 +2,7 @@
 // float64. Every buffer is an allocation of its own, of exactly its size and filled with NaN, so that the sanitizers
 // and the comparison see whatever is read or written beside it or not written at all.
 //
-//   driver [quick]    exit status 1 if any case is wrong
+//   driver [quick | workspace]    exit status 1 if any case is wrong
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -194,7 +194,9 @@ bool check(const Case& c) {
   void* pointers[sizeof(workspace) / sizeof(void*)];
   for (size_t i = 0; i < std::size(pointers); i++) pointers[i] = parts.emplace_back(sizes[i]).get();
   std::memcpy(&workspace, pointers, sizeof(workspace));
+  unsigned before = emulation::machine().launches;
   itrd::forward(f, workspace, nullptr);
+  unsigned forward_launches = emulation::machine().launches - before;
 
   Buffer upstream(w), grad_e = buffer(c.want_e, size_t(c.n) * c.d_t, element);
   Buffer grad_t = buffer(c.want_t, size_t(c.n) * c.d_t, element);
@@ -219,6 +221,7 @@ bool check(const Case& c) {
   b.width_s = s.d;
   b.gram_on_e = c.d_s == 0;
   itrd::backward(b, nullptr);
+  unsigned backward_launches = emulation::machine().launches - before - forward_launches;
 
   Numbers corr_e, corr_t, gram_s, gram_t;
   double l_corr = correlation(e.exact, t.exact, c.n, c.d_t, 1.5, corr_e, corr_t);
@@ -231,6 +234,8 @@ bool check(const Case& c) {
     good = false;
     std::printf("%s: %s is off by %.2g, allowed %.2g\n", c.name, what, error, allowed);
   };
+  if (!c.panel) expect("launches of the forward pass", forward_launches, c.log ? 4 : 3);
+  expect("launches of the backward pass", backward_launches, 1);
   auto expect_scalar = [&](const char* what, const Buffer& out, double exact) {
     double error = std::fabs(at(wide(c.type), out.get(), 0) - exact);
     expect(what, std::isnan(error) ? INFINITY : error, (c.tf32 ? 2e-3 : tolerance) * std::max(1.0, std::fabs(exact)));
@@ -254,6 +259,33 @@ bool check(const Case& c) {
                   [&](size_t i) { return corr_part(corr_e, i) + (c.d_s ? 0 : gram_part(gram_s, i)); });
   expect_gradient("grad_t", grad_t, [&](size_t i) { return corr_part(corr_t, i) + gram_part(gram_t, i); });
   expect_gradient("grad_s", grad_s, [&](size_t i) { return gram_part(gram_s, i); });
+  return good;
+}
+
+// At most 64 MiB and eight float32 for each feature; all of W at once up to n = 4096.
+bool check_workspace() {
+  bool good = true;
+  for (Scalar type : {Scalar::float32, Scalar::bfloat16, Scalar::float64})
+    for (int n : {2, 64, 1000, 4095, 4096, 5000, 8192, 30000})
+      for (int d : {16, 64, 512, 2048})
+        for (bool both : {false, true}) {
+          int not_null = 0;
+          itrd::Forward f = {};
+          f.dtype = type;
+          f.n = n;
+          f.e = f.t = f.s = {nullptr, d, d};
+          f.alpha = f.beta_corr = f.beta_mi = 1;
+          f.dgram_s = &not_null;
+          f.dgram_t = both ? &not_null : nullptr;
+          itrd::WorkspaceBytes bytes = itrd::workspace_bytes(f);
+          size_t sizes[sizeof(bytes) / sizeof(size_t)], total = 0;
+          std::memcpy(sizes, &bytes, sizeof(bytes));
+          for (size_t size : sizes) total += size;
+          bool small = total <= (64u << 20) + size_t(32) * n * d;
+          bool whole = n > 4096 || both || type == Scalar::float64 || bytes.weights_s >= size_t(4) * n * n;
+          if (!small || !whole) std::printf("n = %d, d = %d: %zu bytes, W %zu\n", n, d, total, bytes.weights_s);
+          good &= small && whole;
+        }
   return good;
 }
 
@@ -285,9 +317,12 @@ const Case kAll[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
-  bool quick = argc > 1 && std::string(argv[1]) == "quick", good = true;
-  for (const Case& c : kQuick) good &= check(c);
-  if (!quick)
+  bool good = true;
+  if (argc > 1 && argv[1] == std::string("workspace"))
+    good = check_workspace();
+  else
+    for (const Case& c : kQuick) good &= check(c);
+  if (argc == 1)
     for (const Case& c : kAll) good &= check(c);
   std::puts(good ? "all cases agree" : "WRONG");
   return good ? 0 : 1;

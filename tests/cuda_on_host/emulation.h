@@ -78,7 +78,7 @@ struct Machine {
   std::vector<Warp> warps;
   unsigned char* shared = nullptr;
   const std::function<void()>* kernel = nullptr;
-  unsigned blocks_run = 0;
+  unsigned blocks_run = 0, launches = 0;
   // Addresses that stand for events. A barrier takes turns between two, since threads may reach the next one before
   // others have left this one; every block has its own, since barriers do not order blocks.
   char start = 0, end = 0, fence = 0;
@@ -218,6 +218,7 @@ inline void run(Index grid, unsigned block, size_t shared_bytes, const std::func
   Machine& m = machine();
   if (block % kLanes || block == 0 || block > 1024) fail("the block is no multiple of 32 threads, or too large");
   Unwatched scheduler;
+  m.launches++;
   m.grid = grid;
   m.block = {block, 1, 1};
   m.kernel = &kernel;

@@ -1,6 +1,6 @@
 """The kernels under AddressSanitizer, UBSan and ThreadSanitizer, and bugs planted in them that these must find.
 
-`make sanitize` runs this file; it takes minutes.
+`make sanitize` runs all of this file, which takes minutes; `make test` only the kernels without sanitizers.
 """
 
 import os
@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import compile_on_host as build
 import pytest
-
-pytestmark = pytest.mark.slow
 
 SANITIZERS = {
     "plain": [],
@@ -28,7 +26,9 @@ def run(program, *arguments, seed=None):
     return subprocess.run([str(program), *arguments], capture_output=True, text=True, env=environment)
 
 
-@pytest.mark.parametrize("sanitizer", SANITIZERS)
+@pytest.mark.parametrize(
+    "sanitizer", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("address", "thread"))]
+)
 def test_kernels_are_clean(compiled_once, sanitizer):
     sources = [build.HERE / "driver.cpp", *build.kernels()]
     driver = compiled_once(f"driver_{sanitizer}", sources, [*FLAGS, *SANITIZERS[sanitizer]])
@@ -36,6 +36,8 @@ def test_kernels_are_clean(compiled_once, sanitizer):
         done = run(driver, seed=seed)
         assert done.returncode == 0, (seed, done.stdout[-2000:], done.stderr[-4000:])
         assert "all cases agree" in done.stdout
+    done = run(driver, "workspace")
+    assert done.returncode == 0, done.stdout
 
 
 class Bug(NamedTuple):
@@ -131,6 +133,7 @@ ONE_TYPE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_planted_bug_is_found(compiled_once, tmp_path, bug):
     kernels = tmp_path / "cuda"
