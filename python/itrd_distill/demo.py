@@ -30,7 +30,7 @@ _BASE = Recipe(
 )
 
 
-def demo(seeds: int = 8, epochs: int = 100, out: Path = Path("runs/demo"), console: Console | None = None) -> Path:
+def demo(seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), console: Console | None = None) -> Path:
     """Distil a student on scikit-learn's digits under every loss; print a table, write report.html and results.json.
 
     Args:
