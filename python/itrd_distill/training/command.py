@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from itrd_distill.training.callbacks import Row
@@ -25,6 +26,8 @@ def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Pat
 
     bars: list[Callback] = [RichProgressBar()] if console.is_terminal else []
     _, result = train(recipe, directory, report=None if bars else line, callbacks=bars, checkpoint=checkpoint)
+    if rank_zero_only.rank != 0:
+        return
     console.print(
         f"{result.method}, seed {result.seed}: test accuracy {100 * result.test_accuracy:.2f} %, "
         f"{result.images_per_second:,.0f} training images/s, {result.parameters:,} parameters"

@@ -14,6 +14,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from itrd_distill.data import ImageData, create_data, loader
@@ -32,6 +33,7 @@ _EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     ".*in eval mode at the start of training.*",
     ".*treespec.*",
+    ".*sync_dist=True.*",  # History reduces before it logs
     "Checkpoint directory .* exists and is not empty.*",
 )
 
@@ -78,8 +80,7 @@ def train(
         The trained student and the result.
     """
     quieten_lightning()
-    text = yaml.safe_dump(asdict(recipe), sort_keys=False)
-    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text))
+    _note(recipe, directory)
     data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     if teacher is None and recipe.teacher.model is not None:
         teacher = load_teacher(recipe, data)
@@ -90,8 +91,7 @@ def train(
     if checkpoint is None:
         if module.loss is not None and module.loss.preparation_epochs:
             prepare(module.loss, teacher, data, recipe)
-        for leftover in ("checkpoints", "csv", "tensorboard"):
-            shutil.rmtree(directory / leftover, ignore_errors=True)
+        _clear(directory)
     history = History(report)
     trainer = _trainer(recipe, directory, [EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history, *callbacks])
     placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
@@ -136,6 +136,19 @@ def quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
+
+
+@rank_zero_only
+def _note(recipe: Recipe, directory: Path) -> None:
+    text = yaml.safe_dump(asdict(recipe), sort_keys=False)
+    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text))
+
+
+@rank_zero_only
+def _clear(directory: Path) -> None:
+    """Remove what an earlier run left."""
+    for leftover in ("checkpoints", "csv", "tensorboard"):
+        shutil.rmtree(directory / leftover, ignore_errors=True)
 
 
 def _module(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
