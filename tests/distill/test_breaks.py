@@ -37,7 +37,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
         "--trainer.accelerator",
         "cpu",
         "--trainer.epochs",
-        "60",
+        "30",
         "--data.options.train_images",
         "200",
     ]

@@ -217,8 +217,10 @@ def test_progress_moves_tau_along_an_exponential():
 
 def test_a_binary_network_learns():
     torch.manual_seed(0)
-    model, x, labels = create_model("resnet18A_1bit", 4), images_for("resnet18A_1bit", 16), torch.arange(16) % 4
-    optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
+    model, labels = create_model("resnet18A_1bit", 4), torch.arange(16) % 4
+    # Four patterns under noise.
+    x = torch.randn(4, 3, 16, 16)[labels] + 0.3 * torch.randn(16, 3, 16, 16)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     losses = []
     for _ in range(25):
         loss = torch.nn.functional.cross_entropy(model(x), labels)
@@ -226,7 +228,7 @@ def test_a_binary_network_learns():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.2 * losses[0]
 
 
 def test_binary_weights_and_activations_are_one_bit():

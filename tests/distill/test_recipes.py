@@ -1,7 +1,5 @@
 """Recipes: every one resolves to settings that its models, data and loss accept, and says what the paper says."""
 
-import inspect
-
 import pytest
 import yaml
 
@@ -24,18 +22,16 @@ def parsed(*arguments):
     return parser.instantiate(parser.parse_args(recipe_first(list(arguments))))
 
 
-@pytest.mark.parametrize("name", recipes.names())
-def test_recipe_names_what_there_is(name):
-    settings = recipes.resolve(name)
-    assert settings["student"] in models.model_names()
-    assert settings["data"]["name"] in data.data_names()
-    loss = settings.get("loss", {"name": "none"})
-    if loss["name"] == "none":
-        return
-    assert settings["teacher"]["model"] in models.model_names()
-    assert loss["name"] in losses.loss_names()
-    kind = losses.create_loss.__globals__["_LOSSES"][loss["name"]]
-    assert set(loss["options"]) <= set(inspect.signature(kind).parameters)
+def test_every_recipe_names_what_there_is():
+    for name in recipes.names():
+        settings = recipes.resolve(name)
+        assert settings["student"] in models.model_names(), name
+        assert settings["data"]["name"] in data.data_names(), name
+        loss = settings.get("loss", {"name": "none"})
+        if loss["name"] == "none":
+            continue
+        assert settings["teacher"]["model"] in models.model_names(), name
+        assert set(loss.get("options", {})) <= set(losses.loss_options(loss["name"])), name
 
 
 def test_cifar100_holds_all_pairs_and_methods_of_the_paper():

@@ -31,6 +31,7 @@ __all__ = [
     "create_loss",
     "distances",
     "loss_names",
+    "loss_options",
 ]
 
 _LOSSES: dict[str, type[DistillationLoss]] = {
@@ -60,11 +61,19 @@ def create_loss(name: str, context: Context, **options) -> DistillationLoss:
     Raises:
         ValueError: no loss has this name, or it does not take these options; the message lists what there is.
     """
-    if name not in _LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(loss_names())}; got {name!r}")
-    kind = _LOSSES[name]
-    taken = [option for option in inspect.signature(kind).parameters if option != "context"]
+    taken = loss_options(name)
     for option in options:
         if option not in taken:
             raise ValueError(f"loss {name} takes the options {', '.join(taken)}; got {option!r}")
-    return kind(context, **options)
+    return _LOSSES[name](context, **options)
+
+
+def loss_options(name: str) -> list[str]:
+    """What `create_loss` takes beside the context.
+
+    Raises:
+        ValueError: no loss has this name; the message lists those there are.
+    """
+    if name not in _LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(loss_names())}; got {name!r}")
+    return [option for option in inspect.signature(_LOSSES[name]).parameters if option != "context"]
