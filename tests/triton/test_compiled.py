@@ -41,6 +41,9 @@ ARCHITECTURES = {
     "gfx1100": Architecture(64, 128, 196608, 2048, "v_wmma"),
 }
 
+# One of each kind of matrix unit in `make test`; each costs half a minute where nothing is cached.
+QUICK = ("sm_80", "sm_90", "gfx942")
+
 KINDS = {
     "float16": (F16, False),
     "bfloat16": (BF16, False),
@@ -101,7 +104,9 @@ def table(arch: str) -> dict[str, dict]:
     }
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "arch", [arch if arch in QUICK else pytest.param(arch, marks=pytest.mark.slow) for arch in ARCHITECTURES]
+)
 def test_shipped_configurations(arch):
     """All gradients wanted, the largest variant of every kernel; and nothing grows beyond the table."""
     known = json.loads(TABLE.read_text())[arch]

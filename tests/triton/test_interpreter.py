@@ -34,7 +34,7 @@ def run(*arguments: object) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("file", ["test_kernels.py", "test_planted_bugs.py", "test_launches.py"])
+@pytest.mark.parametrize("file", ["test_kernels.py", "test_planted_bugs.py", "test_launches.py", "test_compile.py"])
 def test_sanitized(file):
     run(TESTS / "triton/interpreted" / file, "-m", "not slow")
 
