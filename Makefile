@@ -12,7 +12,7 @@ EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp)
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
 	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py
 
-.PHONY: setup demo test test-full cuda-on-host sanitize bench lint format install-check clean
+.PHONY: setup demo test test-full cuda-on-host sanitize bench bench-gpu lint format install-check clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +38,11 @@ test: setup cuda-on-host
 test-full: setup cuda-on-host
 	$(PYTEST) -n 2 -m 'not gpu'
 	$(CUDA_ON_HOST) -m 'not gpu'
+
+# Parity and times on the GPU that is here.
+bench-gpu: setup
+	$(PYTEST) -m gpu
+	$(BIN)/python benchmarks/gpu_report.py
 
 # The CUDA kernels as host C++, for ITRD_CUDA_ON_HOST=1.
 cuda-on-host: setup

@@ -20,7 +20,9 @@ def test_missing_triton_is_a_reason(monkeypatch):
     assert "pip install" in triton.unavailable()
 
 
-@pytest.mark.parametrize(("version", "usable"), [("3.5.1", False), ("3.6.0", True), ("3.8.0+git123", True), ("4.0", True)])
+@pytest.mark.parametrize(
+    ("version", "usable"), [("3.5.1", False), ("3.6.0", True), ("3.8.0+git123", True), ("4.0", True)]
+)
 def test_old_triton_is_a_reason(version, usable, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
