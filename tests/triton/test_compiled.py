@@ -1,5 +1,7 @@
-"""Every shipped configuration and dtype compiled for GPUs that are not there: no spills, shared memory within limits, the
-matrix units where they are meant, no float atomics. `python tests/triton/test_compiled.py` writes the table of resources.
+"""Every shipped configuration and dtype compiled for GPUs that are not there: no spills, shared memory within limits,
+the matrix units where they are meant, no float atomics.
+
+`python tests/triton/test_compiled.py` writes the table of resources, here and in csrc/README.md.
 """
 
 import json
@@ -15,6 +17,7 @@ import torch
 from compiled import Launch, build, instead_of_launching, resources, step
 
 TABLE = Path(__file__).parent / "resources.json"
+README = Path(__file__).parents[2] / "csrc/README.md"
 
 F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
@@ -141,19 +144,42 @@ def test_other_variants(arch, kind):
         check(item, arch, kind)
 
 
-def write_table() -> None:
-    """resources.json, and the same as the Markdown table of csrc/README.md."""
-    found = {arch: table(arch) for arch in ARCHITECTURES}
-    TABLE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    print("| kernel, dtype, batch | " + " | ".join(found) + " |")
-    print("|---|" + "---|" * len(found))
-    for name in next(iter(found.values())):
-        cells = [
-            f"{line['registers']} · {line['shared'] / 1024:.0f} · {100 * line['occupancy']:.0f} % {line['matrix']}".strip()
-            for line in (found[arch][name] for arch in found)
-        ]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+def intensity(item: Launch) -> float | None:
+    """Floating-point operations per byte that a program of the two matrix kernels reads."""
+    constants = item.constants
+    if "BLOCK" not in constants:
+        return None
+    height, width = constants["BLOCK"], constants["COLUMNS" if item.name == "product_kernel" else "BLOCK"]
+    size = next(value.element_size() for value in item.arguments if isinstance(value, torch.Tensor))
+    return 2 * height * width / ((height + width) * size)
+
+
+def write_json() -> None:
+    TABLE.write_text(json.dumps({arch: table(arch) for arch in ARCHITECTURES}, indent=1, sort_keys=True) + "\n")
+
+
+def write_markdown() -> None:
+    """Registers, KiB of shared memory and occupancy per architecture, into csrc/README.md."""
+    known = json.loads(TABLE.read_text())
+    lines = ["| kernel, dtype, batch | operations per byte | " + " | ".join(known) + " |", "|" + "---|" * (2 + len(known))]
+    for kind in KINDS:
+        for size, n in SIZES.items():
+            for item in launches("sm_80", kind, n):
+                name, ratio = key(item, kind, size), intensity(item)
+                if ratio is None and size == "large":
+                    continue
+                found = (known[arch][name] for arch in known)
+                cells = (
+                    f"{line['registers']} · {line['shared'] / 1024:.0f} · {line['occupancy']:.0%} {line['matrix']}".strip()
+                    for line in found
+                )
+                lines.append(f"| {name} | {'' if ratio is None else f'{ratio:.0f}'} | " + " | ".join(cells) + " |")
+    begin, end = "<!-- resources: begin -->", "<!-- resources: end -->"
+    text = README.read_text()
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    README.write_text("\n".join([before, *lines, after]))
 
 
 if __name__ == "__main__":
-    write_table()
+    write_json()
+    write_markdown()
