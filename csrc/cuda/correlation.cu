@@ -7,7 +7,7 @@ namespace itrd {
 
 // One launch reads all features: the first blocks take the rows' norms, the others the columns' moments.
 template <class T>
-__global__ void __launch_bounds__(kStreamThreads)
+__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
     statistics(const __grid_constant__ Correlation<T> c, const __grid_constant__ Gram<T> g, unsigned* ticket,
                int norm_blocks) {
   ITRD_DYNAMIC_SHARED(shared);
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kStreamThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kStreamThreads)
+__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
     correlation(const __grid_constant__ Correlation<T> c, const __grid_constant__ Finish<T> finish) {
   ITRD_DYNAMIC_SHARED(shared);
   int j = blockIdx.x * blockDim.x + threadIdx.x;
@@ -102,7 +102,7 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
 }
 
 template <class T>
-__global__ void __launch_bounds__(kStreamThreads) gradients(const __grid_constant__ Gradients<T> g) {
+__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks) gradients(const __grid_constant__ Gradients<T> g) {
   gradient_task(g, g.task[blockIdx.z]);
 }
 

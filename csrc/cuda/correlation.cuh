@@ -9,7 +9,7 @@
 
 namespace itrd {
 
-constexpr int kStreamThreads = 256;
+constexpr int kStreamThreads = 256, kStreamBlocks = 1;
 constexpr int kStreamWarps = kStreamThreads / kWarp;
 constexpr int kStripColumns = 4 * kWarp;
 constexpr int kPartials = 7;

@@ -37,8 +37,8 @@ struct Plan {
     bool half = p.dtype == Scalar::float16 || p.dtype == Scalar::bfloat16;
     bool tensor = p.capability >= 80 ? half || p.tf32 : p.dtype == Scalar::float16;
     int64_t squares = ceil_div(p.n, 32);
-    tile = plan_tiles(p.dtype, tensor, squares * (squares + 1) / 2, p.tile);
-    gradient_tile = plan_tiles(p.dtype, tensor && p.capability >= 80,
+    tile = plan_tiles(p.dtype, p.capability, tensor, squares * (squares + 1) / 2, p.tile);
+    gradient_tile = plan_tiles(p.dtype, p.capability, tensor && p.capability >= 80,
                                squares * ceil_div(std::max(p.s.width, p.t.width), 32), p.tile);
     tiles = ceil_div(p.n, tile.tile);
     int64_t whole = std::max(tile.tile, gradient_tile.tile);

@@ -37,13 +37,15 @@ __device__ wide_t<T> finish_gram(const Gram<T>& g, const RowCounts& counts, int 
   return (potential_s == 0 ? 0 : log2(potential_s)) - (potential_st == 0 ? 0 : log2(potential_st));
 }
 
+constexpr int kLargestOldTile = 64;  // before sm_80
+
 // Which kernels the launcher takes on the architecture that is being compiled for; the others need no code there.
-template <class T, class Math>
+template <class T, class Math, int tile>
 __host__ __device__ constexpr bool used_here() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   return Math::tensor || sizeof(T) != 2;
 #elif defined(__CUDA_ARCH__)
-  return !Math::tensor || std::is_same_v<T, __half>;
+  return tile <= kLargestOldTile && (!Math::tensor || std::is_same_v<T, __half>);
 #else
   return true;
 #endif
@@ -78,7 +80,7 @@ __global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>
     gram_tiles(const __grid_constant__ Gram<T> g, const __grid_constant__ Correlation<T> c,
                const __grid_constant__ Finish<T> finish) {
   ITRD_DYNAMIC_SHARED(shared);
-  if constexpr (used_here<T, Math>()) gram_block<T, Math, tile>(g, c, finish, shared);
+  if constexpr (used_here<T, Math, tile>()) gram_block<T, Math, tile>(g, c, finish, shared);
 }
 
 template <class T, class Math, int tile>
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>
   const Rows<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
   // The wider of the two gave the grid its width.
   if (int(blockIdx.x) * tile >= side.z.width) return;
-  if constexpr (used_here<T, Math>()) gram_gradient<T, Math, tile>(g, side, blockIdx.y, blockIdx.x, shared);
+  if constexpr (used_here<T, Math, tile>()) gram_gradient<T, Math, tile>(g, side, blockIdx.y, blockIdx.x, shared);
 }
 
 template <int tile>
@@ -113,10 +115,11 @@ void with_kernel(const TilePlan& plan, Run run) {
   with_tile<T, Ieee>(plan.tile, run);
 }
 
-TilePlan plan_tiles(Scalar type, bool tensor, int64_t squares, int forced) {
+TilePlan plan_tiles(Scalar type, int capability, bool tensor, int64_t squares, int forced) {
   // The largest tile that still gives every multiprocessor something to do.
   int tile = forced ? forced : squares >= 64 * 16 ? 128 : squares >= 64 * 4 ? 64 : 32;
   bool half = type == Scalar::float16 || type == Scalar::bfloat16;
+  if (capability < 80) tile = std::min(tile, kLargestOldTile);
   if (type == Scalar::float64) return {std::min(tile, 64), false};
   return {half && !tensor ? 64 : tile, tensor};
 }

@@ -99,13 +99,26 @@ struct TileSums {
 
   __device__ explicit TileSums(A* shared) : rows(shared), columns(shared + S::warps_n * tile) {}
 
-  __device__ void row(int i, A sum) const {
-    sum = reduce_lanes(sum, Sum(), 1, 4);
-    if (S::lane() % 4 == 0) rows[S::warp() % S::warps_n * tile + S::row(i)] = sum;
-  }
-  __device__ void column(int j, int e, A sum) const {
-    sum = reduce_lanes(sum, Sum(), 4, kWarp);
-    if (S::lane() / 4 == 0) columns[S::warp() / S::warps_n * tile + S::column(j) + e] = sum;
+  __device__ void add(const Accumulators<A, tile>& terms, bool mirrored) const {
+#pragma unroll
+    for (int i = 0; i < S::squares_m; i++) {
+      A sum = 0;
+#pragma unroll
+      for (int j = 0; j < S::squares_n; j++) sum += terms[i][j][0] + terms[i][j][1];
+      sum = reduce_lanes(sum, Sum(), 1, 4);
+      if (S::lane() % 4 == 0) rows[S::warp() % S::warps_n * tile + S::row(i)] = sum;
+    }
+    if (!mirrored) return;
+#pragma unroll
+    for (int j = 0; j < S::squares_n; j++)
+#pragma unroll
+      for (int e = 0; e < 2; e++) {
+        A sum = 0;
+#pragma unroll
+        for (int i = 0; i < S::squares_m; i++) sum += terms[i][j][e];
+        sum = reduce_lanes(sum, Sum(), 4, kWarp);
+        if (S::lane() / 4 == 0) columns[S::warp() / S::warps_n * tile + S::column(j) + e] = sum;
+      }
   }
   __device__ A row_total(int r) const {
     A sum = 0;
@@ -119,9 +132,9 @@ struct TileSums {
   }
 };
 
-// Turns the tile (tile row ti, tile column tj) into its loss and its part of W, in place of nothing but registers.
+// Turns the tile (tile row ti, tile column tj) into its loss and its part of W.
 template <class T, class Math, int tile>
-__device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& products, int ti, int tj, int slot,
+__device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products, int ti, int tj, int slot,
                             wide_t<T>* shared) {
   using A = wide_t<T>;
   using S = Shape<tile>;
@@ -132,13 +145,11 @@ __device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& pro
   bool mirrored = g.triangular && ti != tj;
   TileSums<A, tile> sums_s(shared), sums_t(shared + TileSums<A, tile>::length);
 
-  // Σ_i W_ij G_ij of this thread's columns
-  A column_s[S::squares_n][2] = {}, column_t[S::squares_n][2] = {};
   A first = 0, second = 0;
 #pragma unroll
   for (int i = 0; i < S::squares_m; i++) {
     int row = i0 + S::row(i);
-    A rs_i = g.s.rnorm[row], rt_i = g.t.rnorm[row], row_s = 0, row_t = 0;
+    A rs_i = g.s.rnorm[row], rt_i = g.t.rnorm[row];
 #pragma unroll
     for (int j = 0; j < S::squares_n; j++) {
       int column = j0 + S::column(j);
@@ -157,10 +168,9 @@ __device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& pro
         second += g_s * g_t * (g_s * g_t);
         // The projection takes what W_ii contributes to the gradient away again.
         if (diagonal) w_s = w_t = 0;
-        row_s += w_s * g_s;
-        row_t += w_t * g_t;
-        column_s[j][e] += w_s * g_s;
-        column_t[j][e] += w_t * g_t;
+        // The dot products have done their work: W ∘ G takes their place.
+        products.s[i][j][e] = w_s * g_s;
+        products.t[i][j][e] = w_t * g_t;
         // W_ij/‖z_j‖ is what gram_gradient multiplies with z_j, so that exact z stay exact.
         u_s[e] = Math::round(w_s * rs_j);
         u_t[e] = Math::round(w_t * rt_j);
@@ -177,18 +187,10 @@ __device__ void finish_tile(const Gram<T>& g, const GramTile<T, Math, tile>& pro
       if (g.s.weights) store(g.s.weights, u_s, mirror_s);
       if (g.t.weights) store(g.t.weights, u_t, mirror_t);
     }
-    if (g.s.weights) sums_s.row(i, row_s);
-    if (g.t.weights) sums_t.row(i, row_t);
   }
-  if (mirrored) {
-#pragma unroll
-    for (int j = 0; j < S::squares_n; j++)
-#pragma unroll
-      for (int e = 0; e < 2; e++) {
-        if (g.s.weights) sums_s.column(j, e, column_s[j][e]);
-        if (g.t.weights) sums_t.column(j, e, column_t[j][e]);
-      }
-  }
+  // Σ_j W_ij G_ij of the rows, and by symmetry of the columns
+  if (g.s.weights) sums_s.add(products.s, mirrored);
+  if (g.t.weights) sums_t.add(products.t, mirrored);
   __syncthreads();
   auto project = [&](A* projection, const TileSums<A, tile>& sums) {
     for (int r = threadIdx.x; r < tile; r += S::threads) {

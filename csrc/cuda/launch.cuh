@@ -56,7 +56,7 @@ struct TilePlan {
 };
 
 // The tile for `squares` squares of 32 × 32 in all.
-TilePlan plan_tiles(Scalar type, bool tensor, int64_t squares, int forced);
+TilePlan plan_tiles(Scalar type, int capability, bool tensor, int64_t squares, int forced);
 
 // Row norms of the Gram term and moments of the correlation term, each only if wanted; clears the ticket.
 template <class T>
