@@ -55,7 +55,7 @@ def recipe_first(arguments: list[str]) -> list[str]:
 
 def _demo_parser() -> ArgumentParser:
     parser = ArgumentParser(description="Distil a student on scikit-learn's digits under four losses.")
-    parser.add_argument("--seeds", type=int, default=8, help="runs of each loss")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each loss")
     parser.add_argument("--epochs", type=int, default=100, help="passes of the student over its images")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the report and the runs")
     return parser

@@ -16,6 +16,7 @@ from itrd_distill.cli import main
 from itrd_distill.data import create_data
 from itrd_distill.models import create_model
 from itrd_distill.training import checkpoints, finite
+from itrd_distill.training.files import write_atomically
 from itrd_distill.training.run import train
 from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
 
@@ -136,3 +137,19 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_batch(interval, da
     again = data.train.__getitems__([(1, i) for i in saved["index"].tolist()])
     assert torch.equal(saved["images"], again.images)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_files_are_whole_or_not_there_and_readable_by_others(tmp_path):
+    path, ordinary = tmp_path / "sub" / "file.txt", tmp_path / "ordinary"
+    write_atomically(path, lambda partial: partial.write_text("first"))
+
+    def fails(partial):
+        partial.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, fails)
+    assert path.read_text() == "first"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+    ordinary.touch()
+    assert path.stat().st_mode == ordinary.stat().st_mode

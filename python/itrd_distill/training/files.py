@@ -1,7 +1,6 @@
 """Files of a run: written whole or not at all, read without executing anything."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,16 +17,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: it cannot be written, as on a full disk; what was at `path` before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        write(Path(name))
-        os.fsync(handle)
-        os.replace(name, path)
+        write(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
     except BaseException:
-        os.unlink(name)
+        partial.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(handle)
 
 
 def save_model(path: Path, model: nn.Module, name: str, num_classes: int, test_accuracy: float) -> None:
