@@ -161,16 +161,19 @@ def write_json() -> None:
 def write_markdown() -> None:
     """Registers, KiB of shared memory and occupancy per architecture, into csrc/README.md."""
     known = json.loads(TABLE.read_text())
-    lines = ["| kernel, dtype, batch | operations per byte | " + " | ".join(known) + " |", "|" + "---|" * (2 + len(known))]
+    lines = [
+        "| kernel, dtype, batch | operations per byte | " + " | ".join(ARCHITECTURES) + " |",
+        "|" + "---|" * (2 + len(known)),
+    ]
     for kind in KINDS:
         for size, n in SIZES.items():
             for item in launches("sm_80", kind, n):
                 name, ratio = key(item, kind, size), intensity(item)
                 if ratio is None and size == "large":
                     continue
-                found = (known[arch][name] for arch in known)
+                found = (known[arch][name] for arch in ARCHITECTURES)
                 cells = (
-                    f"{line['registers']} · {line['shared'] / 1024:.0f} · {line['occupancy']:.0%} {line['matrix']}".strip()
+                    f"{line['registers']} · {line['shared'] // 1024} · {line['occupancy']:.0%} {line['matrix']}".strip()
                     for line in found
                 )
                 lines.append(f"| {name} | {'' if ratio is None else f'{ratio:.0f}'} | " + " | ".join(cells) + " |")

@@ -110,7 +110,7 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
 
 
 def limits(arch: str) -> dict[str, int]:
-    """Launch options that hold registers where they are needed: NVIDIA's assembler else aims at 128, and spills for it."""
+    """Launch options: without a bound of its own NVIDIA's assembler aims at 128 registers, and spills for it."""
     return {"maxnreg": 255} if arch.startswith("sm_") else {}
 
 

@@ -1,12 +1,12 @@
 """The mutual-information loss (Eqs. 7–9), per pair of rows of z_s and z_t: device functions.
 
 Forward: row norms → `potential_tile`, a tile of W and its share of the loss → `multiply`, W times ẑ and the projection.
-The saved gradient needs no arithmetic in the backward pass but the upstream factor. csrc/README.md derives the formulas.
+The saved gradient needs no arithmetic in the backward pass but the upstream factor.
 
 Every row z is used as s·z with a power of two s, 1 unless the row's size is extreme; r = 1/‖s·z‖, 0 for a zero row.
-What is stored of W is V_ij = K r_i W_ij r_j, symmetric too, so that Σ_j V_ij s_j z_j = K r_i Σ_j W_ij ẑ_j needs no other
-factor; K is 1 except in float16, whose range is short. The tiles (i, j ≥ i) are kept, each BLOCK × BLOCK and contiguous,
-block rows one after another.
+What is stored of W is V_ij = K r_i W_ij r_j, symmetric too, so that Σ_j V_ij s_j z_j = K r_i Σ_j W_ij ẑ_j needs no
+other factor; K is 1 except in float16, whose range is short. The tiles (i, j ≥ i) are kept, each BLOCK × BLOCK and
+contiguous, block rows one after another. csrc/README.md derives the formulas.
 """
 
 import triton
@@ -29,14 +29,14 @@ def scale_and_rnorm(unit, square, spread, DTYPE: tl.constexpr):
     """(s, r) per row, ‖z‖² = unit² · square. Rows whose raw products are safe in DTYPE keep s = 1 and the fast path."""
     zero = square == 0
     root = tl.sqrt(tl.where(zero, 1.0, square))
-    if DTYPE == tl.float16:
+    if tl.float16 == DTYPE:
         # K r_i W_ij r_j stays within the range of float16 if all rows have ‖s·z‖/√K in [1/8, 8].
         size = root * unit
         tame = zero | ((size * size >= spread / 64) & (size * size <= spread * 64))
         scale = tl.where(tame, 1.0, tl.sqrt(spread) * inverse_power(power_of_two(size)))
         rnorm = 1 / (size * scale)
     else:
-        limit = 2.0**400 if DTYPE == tl.float64 else 2.0**40
+        limit = 2.0**400 if tl.float64 == DTYPE else 2.0**40
         tame = zero | ((unit >= 1 / limit) & (unit <= limit))
         scale = tl.where(tame, 1.0, inverse_power(unit))
         rnorm = 1 / tl.where(tame, root * unit, root)
@@ -212,7 +212,7 @@ def _add_rows(
     for start in tl.range(begin * BLOCK, end * BLOCK, DEPTH, num_stages=STAGES):
         k, within = start // BLOCK, tl.multiple_of(start % BLOCK, DEPTH)
         row = start + depth
-        if across is not None and (PRECISION == "tf32" or ACC == tl.float64):
+        if across is not None and (PRECISION == "tf32" or tl.float64 == ACC):
             # The matrix units take tf32 and float64 along k only: from the transposed copy.
             x = tl.load(across + columns.to(tl.int64)[:, None] * padded + row[None, :], (columns < d)[:, None], 0.0)
             x = tl.trans(x)

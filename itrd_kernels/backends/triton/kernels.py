@@ -1,8 +1,10 @@
-"""The kernels that are launched: which program does what, and in which order. The arithmetic is in correlation.py and gram.py.
+"""The kernels that are launched: which program does what, and in which order.
+
+The arithmetic is in correlation.py and gram.py.
 
 Forward: `statistics_kernel`, `potential_kernel`, and with gradients `product_kernel`. Backward: `gradient_kernel`.
-Shapes: z_e, z_t (n, d_t), z_s (n, d_s); `rows` (4, n) holds s and r of z_s and of z_t; `counts` (4, blocks) the numbers of
-non-zero rows of z_s, of pairs, and of extreme rows of z_s and z_t; `sums` (2, tiles).
+Shapes: z_e, z_t (n, d_t), z_s (n, d_s); `rows` (4, n) holds s and r of z_s and of z_t; `counts` (4, blocks) the numbers
+of non-zero rows of z_s, of pairs, and of extreme rows of z_s and z_t; `sums` (2, tiles).
 """
 
 import triton
@@ -111,7 +113,8 @@ def potential_kernel(
         if program >= merges and exists:
             _potential(
                 z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-                across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, tiles, i, j,
+                across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t,
+                first, tiles, i, j,
                 LOG, SUMS, KEEP_S, KEEP_T, BLOCK, DEPTH, PRECISION, ACC,
             )  # fmt: skip
     if SUMS and is_last(ticket, programs):
@@ -224,7 +227,8 @@ def _sum(values, length, ACC: tl.constexpr):
 
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles"])
 def product_kernel(
-    z_t, z_s, rows, counts, logged, weights_s, weights_t, projections_s, projections_t, carried_s, carried_t, out_s, out_t,
+    z_t, z_s, rows, counts, logged, weights_s, weights_t, projections_s, projections_t,
+    carried_s, carried_t, out_s, out_t,
     across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, last, tiles,
     LOG: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, PANELS: tl.constexpr, BLOCK: tl.constexpr,
     COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
@@ -237,7 +241,8 @@ def product_kernel(
     if KEEP_S and program < students:
         wild = count(counts, blocks, 2, 128, ACC)
         multiply(
-            z_s, stride_s, across_s, padded, rows, rows + n, weights_s, projections_s, carried_s, out_s, first + program // width,
+            z_s, stride_s, across_s, padded, rows, rows + n, weights_s, projections_s, carried_s, out_s,
+            first + program // width,
             program % width, first, last, tiles, n, d_s, c, wild,
             spread_s, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip

@@ -85,7 +85,8 @@ class _Forward:
         self.ticket = self.new(1, dtype=torch.int32)
         self.moments = self.new(MOMENTS, self.d_t) if correlation else None
         self.partials = self.new(self.blocks, PARTIALS, self.d_t) if correlation else None
-        self.rows, self.counts = (self.new(4, self.n), self.new(4, self.blocks)) if gram else (None, None)
+        self.rows = self.new(4, self.n) if gram else None
+        self.counts = self.new(4, self.blocks) if gram else None
         self.sums = self.new(2, _tile_count(0, self.tiles, self.tiles)) if gram else None
         self.logged = self.new(2) if gram and log else None
 
@@ -136,7 +137,8 @@ class _Forward:
             *self.weights, *self.projections, self.ticket, *self.scalars, *self.across,
             self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks, *self.spread,
             first, last, self.tiles, merges, participants, *factors,
-            CORRELATION=self.correlation and sums, GRAM=self.gram, LOG=self.log, SUMS=sums, KEEP_S=keep[0], KEEP_T=keep[1],
+            CORRELATION=self.correlation and sums, GRAM=self.gram, LOG=self.log, SUMS=sums,
+            KEEP_S=keep[0], KEEP_T=keep[1],
             ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
             COLUMNS=configurations.MERGE_COLUMNS, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
             ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
@@ -188,10 +190,9 @@ def backward(
         g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
         beta_corr, beta_mi, want_e, want_t, want_s,
     )  # fmt: skip
-    grad_e, grad_t, grad_s = (grad if grad.numel() else None for grad in grads)
-    dgram_s, dgram_t = (dgram if dgram.numel() else None for dgram in (dgram_s, dgram_t))
+    grad_e, grad_t, grad_s = (_unless_empty(grad) for grad in grads)
     correlation = beta_corr != 0
-    dgram_e, d_s = dgram_s, 0
+    dgram_e, d_s = _unless_empty(dgram_s), 0
     if z_s is not None:
         dgram_e, d_s = None, z_s.shape[1]
         if not correlation and grad_e is not None:
@@ -212,13 +213,17 @@ def backward(
         launch(
             kernels.gradient_kernel, triton.cdiv(n, rows) * across,
             g_total, g_correlation, g_mutual_information, z_e, z_t, moments if correlation else None,
-            dgram_e, dgram_t, dgram_s, grad_e, grad_t, grad_s,
+            dgram_e, _unless_empty(dgram_t), _unless_empty(dgram_s), grad_e, grad_t, grad_s,
             n, d_t, d_s, z_e.stride(0), z_t.stride(0), beta_corr, beta_mi,
             CORRELATION=correlation, ROWS=rows, COLUMNS=columns,
             ACC=tl.float64 if z_t.dtype == torch.float64 else tl.float32,
             **configurations.limits(configurations.architecture(z_t.device)),
         )  # fmt: skip
     return grads
+
+
+def _unless_empty(tensor: Tensor) -> Tensor | None:
+    return tensor if tensor.numel() else None
 
 
 def _readable(z: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ def power_of_two(x):
     if x.dtype == tl.float64:
         bits = x.to(tl.int64, bitcast=True) & 0x7FF0000000000000
         return tl.minimum(tl.maximum(bits, 1 << 52), 2045 << 52).to(tl.float64, bitcast=True)
-    else:
-        bits = x.to(tl.int32, bitcast=True) & 0x7F800000
-        return tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23).to(tl.float32, bitcast=True)
+    bits = x.to(tl.int32, bitcast=True) & 0x7F800000
+    return tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -20,17 +19,15 @@ def inverse_power(a):
     """1/a of a power of two, without a division."""
     if a.dtype == tl.float64:
         return ((2046 << 52) - a.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
-    else:
-        return ((254 << 23) - a.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+    return ((254 << 23) - a.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def as_operand(x, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """x rounded to what the matrix units read; they would truncate float32 to tf32, which biases every sum."""
-    if DTYPE == tl.float32 and PRECISION == "tf32":
+    if tl.float32 == DTYPE and PRECISION == "tf32":
         return ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
-    else:
-        return x.to(DTYPE)
+    return x.to(DTYPE)
 
 
 @triton.jit
@@ -41,8 +38,7 @@ def as_read(x, PRECISION: tl.constexpr):
     """
     if PRECISION == "tf32":
         return (x.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
-    else:
-        return x
+    return x
 
 
 @triton.jit

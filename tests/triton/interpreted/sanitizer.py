@@ -1,4 +1,4 @@
-"""Triton's interpreter with a sanitizer: accesses out of bounds, races between programs, any program order, true bfloat16.
+"""Triton's interpreter with a sanitizer: out of bounds, races between programs, any program order, true bfloat16.
 
 Shadow memory notes who wrote and who read every element. A program may touch what another one wrote only if that one
 has released it (an atomic after the write) and this one has acquired it (an atomic on the same address later).

@@ -15,7 +15,10 @@ from itrd_kernels.backends.triton import launch as production
 
 
 class Case(NamedTuple):
-    """A step: d_s = 0 means that the Gram term reads z_e, d_e = 0 that z_e is as wide as z_t; `want` are the gradients of z_e, z_t and z_s."""
+    """A step: d_s = 0 means that the Gram term reads z_e, d_e = 0 that z_e is as wide as z_t.
+
+    `want` are the gradients of z_e, z_t and z_s.
+    """
 
     dtype: torch.dtype
     n: int = 37

@@ -23,7 +23,8 @@ BUGS = {
         "kernels", "tl.store(rows + row, scale_s, inside)", "tl.store(rows + row, scale_s)", WRONG,
     ),
     "no mask at the ragged end of the columns": (
-        "gram", "inside = (row < n)[:, None] & (columns < d)[None, :]", "inside = (row < n)[:, None] & (columns <= d)[None, :]", WRONG,
+        "gram", "(row < n)[:, None] & (columns < d)[None, :]\n    g =", "(row < n)[:, None] & (columns <= d)[None, :]\n    g =",
+        WRONG,
     ),
     "only one block of partial moments is merged": (
         "correlation", "for start in range(0, blocks, BLOCKS):", "for start in range(0, 1, BLOCKS):", None,
