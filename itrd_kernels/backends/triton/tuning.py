@@ -1,7 +1,7 @@
 """Opt-in tuning: with ITRD_TUNE=1 Triton times a few configurations on first use of a shape, and keeps the best.
 
-What the tables of configurations.py fix for the layout of the workspace (BLOCK, ROWS) stays; warps, stages and the depth
-of a step are tried. Different machines may choose differently, and so differ in the last bits of a result.
+What the tables of configurations.py fix for the layout of the workspace (BLOCK, ROWS) stays; warps, stages and the
+depth of a step are tried. Different machines may choose differently, and so differ in the last bits of a result.
 """
 
 import functools

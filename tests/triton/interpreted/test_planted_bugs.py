@@ -23,7 +23,9 @@ BUGS = {
         "kernels", "tl.store(rows + row, scale_s, inside)", "tl.store(rows + row, scale_s)", WRONG,
     ),
     "no mask at the ragged end of the columns": (
-        "gram", "(row < n)[:, None] & (columns < d)[None, :]\n    g =", "(row < n)[:, None] & (columns <= d)[None, :]\n    g =",
+        "gram",
+        "(row < n)[:, None] & (columns < d)[None, :]\n    g =",
+        "(row < n)[:, None] & (columns <= d)[None, :]\n    g =",
         WRONG,
     ),
     "only one block of partial moments is merged": (
