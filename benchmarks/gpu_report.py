@@ -1,7 +1,7 @@
 """`make bench-gpu`: times of a training step on the GPU that is here, as a Markdown report for the README.
 
 A step is loss and gradients from features that lie on the device. The bytes and operations are those
-that csrc/README.md counts; the fractions are of what a copy and a matrix product reach on the same GPU, in the same run.
+that csrc/README.md counts; fractions are of what a copy and a matrix product reach on the same GPU, in the same run.
 """
 
 import sys
