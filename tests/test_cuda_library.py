@@ -60,13 +60,11 @@ def test_without_a_gpu():
 
 def test_a_broken_library_is_a_reason(tmp_path):
     code = f"""
-import pathlib, shutil, sys
-import itrd_kernels
+import importlib.util, pathlib, shutil, sys
 package = pathlib.Path({str(tmp_path)!r}) / "itrd_kernels"
-shutil.copytree(pathlib.Path(itrd_kernels.__file__).parent, package, ignore=shutil.ignore_patterns("*.so"))
+installed = pathlib.Path(importlib.util.find_spec("itrd_kernels").origin).parent
+shutil.copytree(installed, package, ignore=shutil.ignore_patterns("*.so"))
 (package / "_cuda.abi3.so").write_text("no library")
-for name in [name for name in sys.modules if name.startswith("itrd_kernels")]:
-    del sys.modules[name]
 sys.path.insert(0, {str(tmp_path)!r})
 import itrd_kernels
 print(itrd_kernels.available_backends()["cuda"])

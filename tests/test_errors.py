@@ -175,9 +175,10 @@ def test_backend_names():
 def test_unavailable_backends_give_the_reason():
     for name, reason in available_backends().items():
         if reason is not None:
-            with pytest.raises(RuntimeError, match=f"backend='{name}' cannot run on cpu: ") as caught:
+            # The table speaks of the machine, the error of these tensors: both end in what to do.
+            assert "set " in reason or "reinstall" in reason
+            with pytest.raises(RuntimeError, match=f"backend='{name}' cannot run on cpu: .*(set |reinstall)"):
                 correlation_loss(Z, Z, backend=name)
-            assert reason in str(caught.value)
     if available_backends()["cpu"] is None:
         with pytest.raises(RuntimeError, match="backend='cpu' cannot run on meta.*runs on cpu tensors"):
             correlation_loss(Z.to("meta"), Z.to("meta"), backend="cpu")
