@@ -4,30 +4,39 @@ import triton
 import triton.language as tl
 
 
+# Both branches of an `if` over dtypes are kept: Triton compiles what follows a `return`, so that `else` is needed.
+
+
 @triton.jit
 def power_of_two(x):
     """The largest power of two ≤ x, for x ≥ 0, held where its inverse is finite and normal too."""
     if x.dtype == tl.float64:
         bits = x.to(tl.int64, bitcast=True) & 0x7FF0000000000000
-        return tl.minimum(tl.maximum(bits, 1 << 52), 2045 << 52).to(tl.float64, bitcast=True)
-    bits = x.to(tl.int32, bitcast=True) & 0x7F800000
-    return tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23).to(tl.float32, bitcast=True)
+        power = tl.minimum(tl.maximum(bits, 1 << 52), 2045 << 52).to(tl.float64, bitcast=True)
+    else:
+        bits = x.to(tl.int32, bitcast=True) & 0x7F800000
+        power = tl.minimum(tl.maximum(bits, 1 << 23), 253 << 23).to(tl.float32, bitcast=True)
+    return power
 
 
 @triton.jit
 def inverse_power(a):
     """1/a of a power of two, without a division."""
     if a.dtype == tl.float64:
-        return ((2046 << 52) - a.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
-    return ((254 << 23) - a.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+        inverse = ((2046 << 52) - a.to(tl.int64, bitcast=True)).to(tl.float64, bitcast=True)
+    else:
+        inverse = ((254 << 23) - a.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+    return inverse
 
 
 @triton.jit
 def as_operand(x, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """x rounded to what the matrix units read; they would truncate float32 to tf32, which biases every sum."""
-    if tl.float32 == DTYPE and PRECISION == "tf32":
-        return ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
-    return x.to(DTYPE)
+    if PRECISION == "tf32":
+        operand = ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+    else:
+        operand = x.to(DTYPE)
+    return operand
 
 
 @triton.jit
@@ -37,8 +46,10 @@ def as_read(x, PRECISION: tl.constexpr):
     Norms of the same values keep G free of that bias, and the projection exact.
     """
     if PRECISION == "tf32":
-        return (x.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
-    return x
+        seen = (x.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
+    else:
+        seen = x
+    return seen
 
 
 @triton.jit
