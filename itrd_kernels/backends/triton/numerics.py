@@ -3,7 +3,6 @@
 import triton
 import triton.language as tl
 
-
 # Both branches of an `if` over dtypes are kept: Triton compiles what follows a `return`, so that `else` is needed.
 
 
@@ -45,7 +44,7 @@ def as_read(x, PRECISION: tl.constexpr):
 
     Norms of the same values keep G free of that bias, and the projection exact.
     """
-    if PRECISION == "tf32":
+    if PRECISION == "tf32":  # noqa: SIM108
         seen = (x.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
     else:
         seen = x
