@@ -80,6 +80,15 @@ def test_repeats_bit_for_bit_in_any_order_of_programs():
         assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.parametrize("d_s", [0, 4])
+def test_gradcheck(d_s):
+    """In random directions: entry by entry takes minutes here, and is what the other backends' runs do."""
+    from itrd_kernels import itrd_loss
+
+    inputs = [None if z is None else z.requires_grad_() for z in Case(F64, 5, 3, d_s).inputs()]
+    torch.autograd.gradcheck(lambda *zs: itrd_loss(*zs, backend="triton").total, inputs, fast_mode=True)
+
+
 def test_bfloat16_without_the_sanitizer():
     """The interpreter's own bfloat16 is wrong; the backend must not be."""
     from itrd_kernels import itrd_loss
