@@ -18,6 +18,8 @@ int max_threads() { return int(torch::stable::get_num_threads()); }
 
 namespace {
 
+constexpr const char* LIBRARY = "itrd_cpu";
+
 // ITRD_CPU_ISA = avx512, avx2 or portable asks for one instruction set; else the best that the processor has.
 const Kernels& choose_kernels() {
   const char* const asked = std::getenv("ITRD_CPU_ISA");
@@ -73,32 +75,17 @@ Tensor scalar(const Tensor& like, double value) {
   return result;
 }
 
-double upstream(const std::optional<Tensor>& g, double weight, ScalarType dtype) {
+double upstream(const std::optional<Tensor>& g, double weight, const Tensor& like) {
   if (!g.has_value()) return 0;
-  STD_TORCH_CHECK(g->numel() == 1 && g->scalar_type() == dtype,
-                  "itrd_cpu: upstream gradients must be scalars of the loss");
+  check_upstream(LIBRARY, g, like);
   const void* const data = g->const_data_ptr();
-  return weight * (dtype == ScalarType::Double ? *static_cast<const double*>(data) : *static_cast<const float*>(data));
-}
-
-void check(const Tensor& z, const Tensor& z_t, bool same_width) {
-  STD_TORCH_CHECK(z.dim() == 2 && z_t.dim() == 2 && z.size(0) == z_t.size(0) && z.size(0) >= 2 && z.size(1) >= 1 &&
-                      z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
-                      (!same_width || z.size(1) == z_t.size(1)),
-                  "itrd_cpu: expected (n, d) inputs of one dtype with n ≥ 2 and d ≥ 1");
-}
-
-// A tensor that the forward pass saved: absent (empty), or contiguous (rows, columns) of the losses' dtype.
-void check_saved(const Tensor& saved, const Tensor& like, int64_t rows, int64_t columns) {
-  STD_TORCH_CHECK(saved.dim() != 2 || (saved.size(0) == rows && saved.size(1) == columns && saved.is_contiguous() &&
-                                       saved.scalar_type() == wide(like)),
-                  "itrd_cpu: a saved tensor is not the one that forward returned for these inputs");
+  return weight *
+         (wide(like) == ScalarType::Double ? *static_cast<const double*>(data) : *static_cast<const float*>(data));
 }
 
 ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::optional<Tensor>& z_s_in, double alpha,
                       double beta_corr, double beta_mi, bool log, bool want_e, bool want_t, bool want_s, bool) {
-  check(z_e_in, z_t_in, beta_corr != 0);
-  if (z_s_in.has_value()) check(*z_s_in, z_t_in, false);
+  check_inputs(LIBRARY, z_e_in, z_t_in, z_s_in, beta_corr != 0);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
   const bool want_gram_s = z_s_in.has_value() ? want_s : want_e;
   const int64_t n = z_t.size(0), d_t = z_t.size(1);
@@ -131,16 +118,12 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
                         const std::optional<Tensor>& z_s, const Tensor& moments, const Tensor& dgram_s,
                         const Tensor& dgram_t, double beta_corr, double beta_mi, bool want_e, bool want_t,
                         bool want_s) {
-  check(z_e_in, z_t_in, moments.dim() == 2);
-  if (z_s.has_value()) check(*z_s, z_t_in, false);
+  check_inputs(LIBRARY, z_e_in, z_t_in, z_s, moments.dim() == 2);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in),
                gram_input = z_s.has_value() ? *z_s : z_e;
-  check_saved(moments, z_t, MOMENTS, z_t.size(1));
-  check_saved(dgram_s, z_t, gram_input.size(0), gram_input.size(1));
-  check_saved(dgram_t, z_t, z_t.size(0), z_t.size(1));
-  auto gradient_of = [&](const Tensor& z, bool wanted) {
-    return wanted ? empty(z, z.scalar_type(), {z.size(0), z.size(1)}) : empty(z, z.scalar_type(), {0});
-  };
+  check_saved(LIBRARY, moments, z_t, MOMENTS, z_t.size(1));
+  check_saved(LIBRARY, dgram_s, z_t, gram_input.size(0), gram_input.size(1));
+  check_saved(LIBRARY, dgram_t, z_t, z_t.size(0), z_t.size(1));
   Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
   Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
 
@@ -148,9 +131,8 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   problem.e = matrix(z_e);
   problem.t = matrix(z_t);
   problem.moments = moments.dim() == 2 ? moments.const_data_ptr() : nullptr;
-  const ScalarType dtype = wide(z_t);
-  problem.g_correlation = upstream(g_total, beta_corr, dtype) + upstream(g_correlation, 1, dtype);
-  problem.g_gram = upstream(g_total, beta_mi, dtype) + upstream(g_mutual_information, 1, dtype);
+  problem.g_correlation = upstream(g_total, beta_corr, z_t) + upstream(g_correlation, 1, z_t);
+  problem.g_gram = upstream(g_total, beta_mi, z_t) + upstream(g_mutual_information, 1, z_t);
   problem.grad_e = result_if(grad_e);
   problem.grad_t = result_if(grad_t);
   problem.grad_s = result_if(grad_s);

@@ -54,4 +54,37 @@ inline Tensor with_unit_columns(const Tensor& z) {
   return z.stride(1) == 1 || z.size(1) == 1 ? z : torch::stable::contiguous(z);
 }
 
+// What every operator demands of its inputs; `library` names who complains.
+inline void check_pair(const char* library, const Tensor& z, const Tensor& z_t, bool same_width) {
+  STD_TORCH_CHECK(z.dim() == 2 && z_t.dim() == 2 && z.size(0) == z_t.size(0) && z.size(0) >= 2 && z.size(1) >= 1 &&
+                      z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
+                      z.get_device_index() == z_t.get_device_index() && (!same_width || z.size(1) == z_t.size(1)),
+                  library, ": expected (n, d) inputs of one dtype on one device with n ≥ 2 and d ≥ 1");
+}
+
+inline void check_inputs(const char* library, const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_s,
+                         bool correlation) {
+  check_pair(library, z_e, z_t, correlation);
+  if (z_s.has_value()) check_pair(library, *z_s, z_t, false);
+}
+
+// A tensor that the forward pass saved: absent (empty), or contiguous (rows, columns) of the losses' dtype.
+inline void check_saved(const char* library, const Tensor& saved, const Tensor& like, int64_t rows, int64_t columns) {
+  if (saved.numel() == 0) return;
+  STD_TORCH_CHECK(saved.dim() == 2 && saved.size(0) == rows && saved.size(1) == columns && saved.is_contiguous() &&
+                      saved.scalar_type() == wide(like) && saved.get_device_index() == like.get_device_index(),
+                  library, ": a saved tensor is not the one that forward returned for these inputs");
+}
+
+inline void check_upstream(const char* library, const std::optional<Tensor>& g, const Tensor& like) {
+  STD_TORCH_CHECK(!g.has_value() || (g->numel() == 1 && g->scalar_type() == wide(like) &&
+                                     g->get_device_index() == like.get_device_index()),
+                  library, ": upstream gradients must be scalars of the loss");
+}
+
+// The gradient of z, to be written; empty where it is not wanted.
+inline Tensor gradient_of(const Tensor& z, bool wanted) {
+  return wanted ? empty(z, z.scalar_type(), {z.size(0), z.size(1)}) : empty(z, z.scalar_type(), {0});
+}
+
 }  // namespace itrd

@@ -5,6 +5,7 @@
 #define USE_CUDA  // PyTorch's header then declares aoti_torch_get_current_cuda_stream
 #endif
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -17,6 +18,8 @@
 
 namespace itrd {
 namespace {
+
+constexpr const char* LIBRARY = "itrd_cuda";
 
 #ifdef ITRD_CUDA_ON_HOST
 
@@ -79,12 +82,10 @@ Scalar scalar_of(const Tensor& z) {
   }
 }
 
-void check(const Tensor& z, const Tensor& z_t, bool same_width) {
-  STD_TORCH_CHECK(z.dim() == 2 && z_t.dim() == 2 && z.size(0) == z_t.size(0) && z.size(0) >= 2 && z.size(1) >= 1 &&
-                      z_t.size(1) >= 1 && z.scalar_type() == z_t.scalar_type() &&
-                      z.get_device_index() == z_t.get_device_index() && (!same_width || z.size(1) == z_t.size(1)),
-                  "itrd_cuda: expected (n, d) inputs of one dtype on one device with n ≥ 2 and d ≥ 1");
-  STD_TORCH_CHECK(z.size(0) < (1 << 30) && z.size(1) < (1 << 30), "itrd_cuda: n and d must be below 2³⁰");
+void check(const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_s, bool correlation) {
+  check_inputs(LIBRARY, z_e, z_t, z_s, correlation);
+  const int64_t widest = std::max({z_e.size(1), z_t.size(1), z_s.has_value() ? z_s->size(1) : 0});
+  STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), LIBRARY, ": n and d must be below 2³⁰");
 }
 
 Matrix matrix(const Tensor& z) { return {z.const_data_ptr(), z.stride(0), int(z.size(1))}; }
@@ -124,8 +125,7 @@ Tensor allocate(const Tensor& like, const WorkspaceBytes& bytes, Workspace& work
 ForwardResult forward_operator(const Tensor& z_e_in, const Tensor& z_t_in, const std::optional<Tensor>& z_s_in,
                                double alpha, double beta_corr, double beta_mi, bool log, bool want_e, bool want_t,
                                bool want_s, bool tf32) {
-  check(z_e_in, z_t_in, beta_corr != 0);
-  if (z_s_in.has_value()) check(*z_s_in, z_t_in, false);
+  check(z_e_in, z_t_in, z_s_in, beta_corr != 0);
   Device device(z_t_in);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
   const Tensor z_s = z_s_in.has_value() ? with_unit_columns(*z_s_in) : z_e;
@@ -171,11 +171,14 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
                                  const Tensor& z_t_in, const std::optional<Tensor>& z_s, const Tensor& moments,
                                  const Tensor& dgram_s, const Tensor& dgram_t, double beta_corr, double beta_mi,
                                  bool want_e, bool want_t, bool want_s) {
+  check(z_e_in, z_t_in, z_s, moments.dim() == 2);
+  const Tensor& gram_input = z_s.has_value() ? *z_s : z_e_in;
+  check_saved(LIBRARY, moments, z_t_in, kMoments, z_t_in.size(1));
+  check_saved(LIBRARY, dgram_s, z_t_in, gram_input.size(0), gram_input.size(1));
+  check_saved(LIBRARY, dgram_t, z_t_in, z_t_in.size(0), z_t_in.size(1));
+  for (const auto* g : {&g_total, &g_correlation, &g_mutual_information}) check_upstream(LIBRARY, *g, z_t_in);
   Device device(z_t_in);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
-  auto gradient_of = [&](const Tensor& z, bool wanted) {
-    return wanted ? empty(z, z.scalar_type(), {z.size(0), z.size(1)}) : empty(z, z.scalar_type(), {0});
-  };
   Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
   Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
 
