@@ -92,7 +92,7 @@ def test_large_alpha_near_perfect_correlation(backend):
     check(backend, z_s.float(), z_t.float(), 10.0)
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1e20])
+@pytest.mark.parametrize("scale", [1e-20, 1e20, 1e-25])
 def test_extreme_scales(backend, scale):
     z_s, z_t = features(40, 9, torch.float32, 1), features(40, 9, torch.float32, 2)
     z_s[:, 2:5] *= scale
