@@ -155,7 +155,7 @@ def run_python(code, **environment):
     )
 
 
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "portable"])
+@pytest.mark.parametrize("isa", ["amx", "avx512", "avx2", "portable"])
 def test_instruction_sets(isa):
     if itrd_kernels.available_backends()["cpu"] is not None:
         pytest.skip("the native library is not built here")
@@ -164,7 +164,7 @@ import torch
 from itrd_kernels import itrd_loss
 g = torch.Generator().manual_seed(0)
 for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-    for n, d in ((64, 96), (67, 45), (3, 2)):
+    for n, d in ((64, 96), (67, 45), (3, 2), (130, 77)):
         z_s, z_t = (torch.randn(n, d, generator=g).to(dtype).requires_grad_() for _ in range(2))
         grads = []
         for backend in ("cpu", "reference"):
@@ -187,7 +187,7 @@ def test_unknown_instruction_set_is_refused():
     result = run_python(code, ITRD_CPU_ISA="sse9")
     assert result.returncode != 0
     assert "ITRD_CPU_ISA=sse9" in result.stderr
-    assert "avx512, avx2 or portable" in result.stderr
+    assert "amx, avx512, avx2 or portable" in result.stderr
 
 
 def test_import_without_triton():

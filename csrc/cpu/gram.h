@@ -5,39 +5,15 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/macro.h"
+#include "cpu/mutual_information.h"
 #include "cpu/packed.h"
 
 namespace itrd::ITRD_ISA {
 
-constexpr int64_t MACRO = 1024;         // rows of a macro tile of W
 constexpr int64_t PAIR_BLOCK = 8;       // panels on a side of a block of pairs, whose features stay in the L2 cache
 constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part of W stays in the L2 cache
 constexpr int64_t FEATURE_CHUNK = 128;  // features of a block of pairs that are multiplied at a time
-
-// Two groups of panels, rows × columns of a macro tile of W; equal on the diagonal.
-struct Macro {
-  int64_t row_begin, row_end, column_begin, column_end;
-  bool diagonal() const { return row_begin == column_begin; }
-  int64_t rows() const { return row_end - row_begin; }
-  int64_t columns() const { return column_end - column_begin; }
-};
-
-// Pairs (row panel, column panel) of a macro tile, block by block; of a diagonal one the upper triangle.
-struct Pair {
-  int64_t row, column, block;
-};
-inline std::vector<Pair> pairs_of(const Macro& macro) {
-  std::vector<Pair> pairs;
-  int64_t block = 0;
-  for (int64_t top = macro.row_begin; top < macro.row_end; top += PAIR_BLOCK)
-    for (int64_t left = macro.diagonal() ? top : macro.column_begin; left < macro.column_end;
-         left += PAIR_BLOCK, ++block)
-      for (int64_t p = top; p < std::min(top + PAIR_BLOCK, macro.row_end); ++p)
-        for (int64_t q = macro.diagonal() ? std::max(left, p) : left; q < std::min(left + PAIR_BLOCK, macro.column_end);
-             ++q)
-          pairs.push_back({p, q, block});
-  return pairs;
-}
 
 // W of a macro tile for one of the two gradients: once [column panel][row][32] and, transposed, [row
 // panel][column][32], which on the diagonal are the same.
@@ -56,9 +32,6 @@ struct Weights {
 template <class T>
 class Gram {
   using C = Wide<T>;
-  struct Sums {
-    double s = 0, st = 0;  // Σ G_s², Σ G_s² G_t²
-  };
   // One input: what it is packed to and, where its gradient is wanted, W and Wẑ in panels, all in one piece of memory.
   struct Side {
     Packed<T> packed;
@@ -81,8 +54,7 @@ class Gram {
   const int64_t panels_, macros_, macro_panels_;
   const int threads_;
   Side s_, t_;
-  Buffer<C> tiles_;                                // of each thread: G_s and G_t of the pairs of one block
-  double coefficient_s_ = 0, coefficient_st_ = 0;  // c_s, c_st: W = G_s (c_s − c_st G_t²), W' = −c_st G_s² G_t
+  Buffer<C> tiles_;  // of each thread: G_s and G_t of the pairs of one block
 
   static int threads_for(const GramProblem& p) {
     return 2.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 1.6e7 ? 1 : max_threads();
@@ -99,50 +71,27 @@ class Gram {
         t_(problem.t, bool(problem.grad_t), macro_panels_ * PANEL, std::min<int64_t>(macros_, 2)),
         tiles_(allocate<C>(threads_ * tiles_size())) {}
 
-  double run() {
+  const Norms<T>& norms_s() const { return s_.packed; }
+  const Norms<T>& norms_t() const { return t_.packed; }
+
+  void prepare() {
     parallel(threads_, [&](int thread) {
       const Range range(2 * panels_, thread, threads_);
       for (int64_t i = range.begin; i < range.end; ++i) (i < panels_ ? s_ : t_).packed.pack(i % panels_);
     });
-    // The traces m_s and m_st: on the diagonal G is 1 in every row that is not zero.
-    double m_s = 0, m_st = 0;
-    for (int64_t i = 0; i < problem_.s.rows; ++i) {
-      m_s += s_.packed.alive(i);
-      m_st += s_.packed.alive(i) && t_.packed.alive(i);
-    }
-    const bool gradient = problem_.grad_s || problem_.grad_t;
-    auto over_square = [](double x, double m) { return m == 0 ? 0 * x : x / (m * m); };
-    coefficient_s_ = over_square(1, m_s);
-    coefficient_st_ = over_square(1, m_st);
-    Sums sums;
-    // With logarithms the coefficients are known only after the sums, so the tiles are formed twice.
-    if (!gradient || problem_.log) sums = sweep(false);
-    const double ln2 = 0.6931471805599453;
-    if (problem_.log) {
-      coefficient_s_ = m_s == 0 ? 0 : 1 / (ln2 * (sums.s + m_s));
-      coefficient_st_ = m_st == 0 ? 0 : 1 / (ln2 * (sums.st + m_st));
-    }
-    if (gradient) sums = sweep(true);
-    if (gradient) finish();
-    const double potential_s = over_square(sums.s + m_s, m_s), potential_st = over_square(sums.st + m_st, m_st);
-    if (!problem_.log) return potential_s - potential_st;
-    return (m_s == 0 ? potential_s : std::log2(potential_s)) - (m_st == 0 ? potential_st : std::log2(potential_st));
   }
 
- private:
-  int64_t tiles_size() const { return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels_ * panels_) * PANEL * PANEL; }
-
   // Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ.
-  Sums sweep(bool gradient) {
+  Sums sweep(bool gradient, Coefficients c) {
     Sums total;
     for (int64_t top = 0; top < panels_; top += macro_panels_)
       for (int64_t left = top; left < panels_; left += macro_panels_) {
         const Macro macro{top, std::min(top + macro_panels_, panels_), left, std::min(left + macro_panels_, panels_)};
-        const std::vector<Pair> pairs = pairs_of(macro);
+        const std::vector<Pair> pairs = pairs_of(macro, PAIR_BLOCK);
         std::vector<Sums> partial(pairs.size());
         parallel(threads_, [&](int thread) {
           const Range range(pairs.size(), thread, threads_);
-          form_weights(macro, pairs, range, gradient, partial, tiles_.get() + thread * tiles_size());
+          form_weights(macro, pairs, range, gradient, c, partial, tiles_.get() + thread * tiles_size());
         });
         // In this order whatever the number of threads.
         for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
@@ -154,15 +103,34 @@ class Gram {
     return total;
   }
 
+  void finish() {
+    auto one = [&](Side& side, const Matrix& result) {
+      if (!result) return;
+      parallel(threads_, [&](int thread) {
+        const Range range(panels_, thread, threads_);
+        for (int64_t p = range.begin; p < range.end; ++p)
+          side.packed.unpack(p, side.gradient + p * side.packed.panel_size(), result);
+      });
+    };
+    // Unpack one side with the other's memory given back already.
+    if (!problem_.grad_t) t_.memory.reset();
+    one(s_, problem_.grad_s);
+    s_.memory.reset();
+    one(t_, problem_.grad_t);
+  }
+
+ private:
+  int64_t tiles_size() const { return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels_ * panels_) * PANEL * PANEL; }
+
   void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
-                    std::vector<Sums>& partial, C* tiles) const {
+                    Coefficients c, std::vector<Sums>& partial, C* tiles) const {
     for (int64_t begin = range.begin, end; begin < range.end; begin = end) {
       for (end = begin; end < range.end && pairs[end].block == pairs[begin].block;) ++end;
       std::fill(tiles, tiles + 2 * (end - begin) * PANEL * PANEL, C(0));
       products(s_.packed, pairs, begin, end, tiles);
       products(t_.packed, pairs, begin, end, tiles + PANEL * PANEL);
       for (int64_t i = begin; i < end; ++i)
-        partial[i] = epilogue(macro, pairs[i], tiles + 2 * (i - begin) * PANEL * PANEL, gradient);
+        partial[i] = epilogue(macro, pairs[i], tiles + 2 * (i - begin) * PANEL * PANEL, gradient, c);
     }
   }
 
@@ -177,7 +145,7 @@ class Gram {
   }
 
   // Sums of a pair's tiles, and with `gradient` its W and W'.
-  Sums epilogue(const Macro& macro, const Pair& pair, C* tiles, bool gradient) const {
+  Sums epilogue(const Macro& macro, const Pair& pair, C* tiles, bool gradient, Coefficients c) const {
     constexpr int64_t L = LANES<C>;
     C *const g_s = tiles, *const g_t = tiles + PANEL * PANEL;
     const bool diagonal = pair.row == pair.column;
@@ -187,14 +155,13 @@ class Gram {
     const bool want_s = gradient && problem_.grad_s, want_t = gradient && problem_.grad_t;
     C* const w_s = want_s ? s_.weights.tile(macro, pair) : nullptr;
     C* const w_t = want_t ? t_.weights.tile(macro, pair) : nullptr;
-    const Vector<C> c_s = broadcast(C(coefficient_s_)), c_st = broadcast(C(coefficient_st_));
+    const Vector<C> c_s = broadcast(C(c.s)), c_st = broadcast(C(c.st));
     Vector<C> sum_s{}, sum_st{};
     for (int64_t i = 0; i < PANEL * PANEL; i += L) {
-      const Vector<C> g = load<C, C>(g_s + i), h = load<C, C>(g_t + i), g2 = g * g, h2 = h * h;
-      sum_s += g2;
-      sum_st += g2 * h2;
-      if (want_s) store<C, C>(w_s + i, g * (c_s - c_st * h2));
-      if (want_t) store<C, C>(w_t + i, -c_st * g2 * h);
+      Vector<C> of_s, of_t;
+      mutual_information(load<C, C>(g_s + i), load<C, C>(g_t + i), c_s, c_st, sum_s, sum_st, of_s, of_t);
+      if (want_s) store<C, C>(w_s + i, of_s);
+      if (want_t) store<C, C>(w_t + i, of_t);
     }
     if (!diagonal) {
       if (want_s) transpose_tile(w_s, s_.weights.transposed_tile(macro, pair));
@@ -239,27 +206,6 @@ class Gram {
                               size);
     }
   }
-
-  void finish() {
-    auto one = [&](Side& side, const Matrix& result) {
-      if (!result) return;
-      parallel(threads_, [&](int thread) {
-        const Range range(panels_, thread, threads_);
-        for (int64_t p = range.begin; p < range.end; ++p)
-          side.packed.unpack(p, side.gradient + p * side.packed.panel_size(), result);
-      });
-    };
-    // Unpack one side with the other's memory given back already.
-    if (!problem_.grad_t) t_.memory.reset();
-    one(s_, problem_.grad_s);
-    s_.memory.reset();
-    one(t_, problem_.grad_t);
-  }
 };
-
-template <class T>
-double gram_forward(const GramProblem& problem) {
-  return Gram<T>(problem).run();
-}
 
 }  // namespace itrd::ITRD_ISA

@@ -4,8 +4,24 @@
 #include "cpu/backward.h"
 #include "cpu/correlation.h"
 #include "cpu/gram.h"
+#ifdef ITRD_TILES
+#include "cpu/gram_tiles.h"
+#endif
 
 namespace itrd::ITRD_ISA {
+
+template <class T>
+double gram_forward(const GramProblem& problem) {
+#ifdef ITRD_TILES
+  if constexpr (!std::is_same_v<T, double>)
+    if (problem.s.rows > SMALLEST_ON_TILES<T>) {
+      GramTiles<T> engine(problem);
+      return run_gram(engine, problem);
+    }
+#endif
+  Gram<T> engine(problem);
+  return run_gram(engine, problem);
+}
 
 // f(T) for the type that `dtype` names.
 template <class F>

@@ -4,61 +4,27 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/norms.h"
 #include "cpu/tile.h"
 
 namespace itrd::ITRD_ISA {
 
 // ẑ = z/‖z‖ of one input, packed in panels [feature][row], and what unpacking its gradient needs.
 template <class T>
-struct Packed {
-  using C = Wide<T>;
-  const Matrix z;
+struct Packed : Norms<T> {
+  using typename Norms<T>::C;
+  using Norms<T>::z, Norms<T>::inverse, Norms<T>::power, Norms<T>::norm;
   const int64_t panels, features;  // features padded to FEATURE_STEP
   C* values = nullptr;             // panels · panel_size() numbers, given by the owner
-  // 1/‖z‖ = inverse · power, the power of two kept apart because 1/‖z‖ of a tiny row can overflow; both 0 in zero rows
-  std::vector<C> inverse, power;
 
   explicit Packed(const Matrix& z)
-      : z(z),
+      : Norms<T>(z, (z.rows + PANEL - 1) / PANEL * PANEL),
         panels((z.rows + PANEL - 1) / PANEL),
-        features((z.columns + FEATURE_STEP - 1) / FEATURE_STEP * FEATURE_STEP),
-        inverse(panels * PANEL),
-        power(panels * PANEL) {}
+        features((z.columns + FEATURE_STEP - 1) / FEATURE_STEP * FEATURE_STEP) {}
 
   int64_t panel_size() const { return features * PANEL; }
   int64_t size() const { return panels * panel_size(); }
   C* panel(int64_t p) const { return values + p * panel_size(); }
-  bool alive(int64_t i) const { return inverse[i] != 0; }
-
-  void norm(int64_t i) {
-    const T* row = z.template row<T>(i);
-    // Sections add up in double, so that a long row keeps its digits.
-    double square = 0;
-    for (int64_t k = 0; k < z.columns; k += ROW_SECTION)
-      square += sum_squares(row + k, std::min(ROW_SECTION, z.columns - k));
-    constexpr double LOW = std::is_same_v<C, double> ? 1e-250 : 1e-24, HIGH = std::is_same_v<C, double> ? 1e290 : 1e34;
-    power[i] = 1;
-    inverse[i] = C(1 / std::sqrt(square));
-    if (!(square > LOW && square < HIGH)) careful_norm(i);
-  }
-
-  // A zero row, or one whose squares left the range of C.
-  __attribute__((noinline)) void careful_norm(int64_t i) {
-    const T* row = z.template row<T>(i);
-    double largest = 0, square = 0;
-    for (int64_t k = 0; k < z.columns; ++k) largest = std::fmax(largest, std::fabs(double(to_float(row[k]))));
-    int exponent = 0;
-    if (largest > 0 && std::isfinite(largest)) std::frexp(largest, &exponent);
-    // Half of the range of C's exponents brings even its smallest number to order one in two steps.
-    constexpr int LIMIT = std::numeric_limits<C>::max_exponent - 2;
-    exponent = std::clamp(exponent, -LIMIT, LIMIT);
-    for (int64_t k = 0; k < z.columns; ++k) {
-      const double x = std::ldexp(double(to_float(row[k])), -exponent);
-      square += x * x;
-    }
-    power[i] = square == 0 ? C(0) : std::ldexp(C(1), -exponent);
-    inverse[i] = square == 0 ? C(0) : C(1 / std::sqrt(square));
-  }
 
   void pack(int64_t p) {
     constexpr int64_t L = LANES<C>;
@@ -100,25 +66,6 @@ struct Packed {
   }
 
  private:
-  static constexpr int64_t ROW_SECTION = 4096;
-
-  static C sum_squares(const T* row, int64_t count) {
-    constexpr int64_t L = LANES<C>;
-    Vector<C> sums[4] = {};
-    int64_t k = 0;
-    for (; k + 4 * L <= count; k += 4 * L)
-#pragma GCC unroll 4
-      for (int v = 0; v < 4; ++v) {
-        const Vector<C> x = load<T, C>(row + k + v * L);
-        sums[v] += x * x;
-      }
-    for (; k < count; k += L) {
-      const Vector<C> x = k + L <= count ? load<T, C>(row + k) : load_some<T, C>(row + k, count - k);
-      sums[0] += x * x;
-    }
-    return sum_lanes<C>((sums[0] + sums[1]) + (sums[2] + sums[3]));
-  }
-
   // Features from k, rows from r of a panel: those that exist; the padding is zero.
   template <bool WHOLE>
   inline void pack_block(int64_t p, int64_t k, int64_t r, int64_t columns, int64_t rows) {

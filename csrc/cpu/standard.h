@@ -13,4 +13,5 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/buffer.h"
 #include "cpu/types.h"

@@ -1,26 +1,12 @@
 // The register tile that both products of the Gram term run on, and what lies around it.
 #pragma once
 
-#include <memory>
-#include <new>
-
+#include "cpu/macro.h"
 #include "cpu/simd.h"
 
 namespace itrd::ITRD_ISA {
 
-constexpr int64_t PANEL = 32;        // rows of a panel: one packed block [feature][row of the panel]
 constexpr int64_t FEATURE_STEP = 8;  // packed features are padded to a multiple of this
-
-template <class C>
-using Buffer = std::unique_ptr<C[], void (*)(C*)>;
-
-// Uninitialised memory that starts on a cache line.
-template <class C>
-Buffer<C> allocate(int64_t count) {
-  constexpr std::align_val_t LINE{64};
-  return {static_cast<C*>(::operator new[](std::max<int64_t>(count, 1) * sizeof(C), LINE)),
-          [](C* data) { ::operator delete[](data, LINE); }};
-}
 
 // out[r][0…31] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][0…31] for TILE_ROWS rows r: the sums stay
 // in registers all along.

@@ -66,6 +66,10 @@ struct Kernels {
   void (*backward)(Dtype, const BackwardProblem&);
 };
 
+namespace amx {
+bool available();
+const Kernels& kernels();
+}  // namespace amx
 namespace avx512 {
 const Kernels& kernels();
 }

@@ -1,0 +1,89 @@
+#include "cpu/buffer.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace itrd {
+namespace {
+
+constexpr std::size_t LINE = 64, HUGE_PAGE = std::size_t(2) << 20;
+constexpr std::size_t LARGEST_KEPT = std::size_t(32) << 20, ALL_KEPT = std::size_t(96) << 20;
+
+std::size_t rounded(std::size_t bytes) {
+  const std::size_t unit = bytes < HUGE_PAGE / 16 ? LINE : HUGE_PAGE;
+  return (bytes + unit - (bytes > 0)) / unit * unit;
+}
+
+void free_memory(void* data) {
+#ifdef _WIN32
+  _aligned_free(data);
+#else
+  std::free(data);
+#endif
+}
+
+void* new_memory(std::size_t bytes) {
+  const std::size_t unit = bytes < HUGE_PAGE / 16 ? LINE : HUGE_PAGE;
+#ifdef _WIN32
+  void* const data = _aligned_malloc(bytes, unit);
+#else
+  void* const data = std::aligned_alloc(unit, bytes);
+#endif
+  if (!data) throw std::bad_alloc();
+#ifdef __linux__
+  if (unit == HUGE_PAGE) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
+// What a thread has given back, oldest first.
+struct Kept {
+  struct Block {
+    void* data;
+    std::size_t bytes;
+  };
+  std::vector<Block> blocks;
+  std::size_t total = 0;
+
+  ~Kept() {
+    for (const Block& block : blocks) free_memory(block.data);
+  }
+  void* remove(std::size_t i) {
+    void* const data = blocks[i].data;
+    total -= blocks[i].bytes;
+    blocks.erase(blocks.begin() + std::ptrdiff_t(i));
+    return data;
+  }
+};
+
+Kept& kept() {
+  static thread_local Kept blocks;
+  return blocks;
+}
+
+}  // namespace
+
+void* take_memory(std::size_t bytes) {
+  const std::size_t size = rounded(bytes);
+  Kept& have = kept();
+  for (std::size_t i = have.blocks.size(); i-- > 0;)
+    if (have.blocks[i].bytes == size) return have.remove(i);
+  return new_memory(size);
+}
+
+void give_back_memory(void* data, std::size_t bytes) {
+  const std::size_t size = rounded(bytes);
+  if (size >= LARGEST_KEPT) return free_memory(data);
+  Kept& have = kept();
+  while (have.total + size > ALL_KEPT) free_memory(have.remove(0));
+  have.blocks.push_back({data, size});
+  have.total += size;
+}
+
+}  // namespace itrd

@@ -1,0 +1,38 @@
+// The order in which the Gram term goes through the pairs of rows.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/types.h"
+
+namespace itrd::ITRD_ISA {
+
+constexpr int64_t PANEL = 32;    // rows that are packed, and multiplied, together
+constexpr int64_t MACRO = 1024;  // rows of a macro tile of W
+
+// Two groups of panels, rows × columns of a macro tile of W; equal on the diagonal.
+struct Macro {
+  int64_t row_begin, row_end, column_begin, column_end;
+  bool diagonal() const { return row_begin == column_begin; }
+  int64_t rows() const { return row_end - row_begin; }
+  int64_t columns() const { return column_end - column_begin; }
+};
+
+// Pairs (row panel, column panel) of a macro tile, in blocks of `side` × `side`, each row by row; of a diagonal one the
+// upper triangle.
+struct Pair {
+  int64_t row, column, block;
+};
+inline std::vector<Pair> pairs_of(const Macro& macro, int64_t side) {
+  std::vector<Pair> pairs;
+  int64_t block = 0;
+  for (int64_t top = macro.row_begin; top < macro.row_end; top += side)
+    for (int64_t left = macro.diagonal() ? top : macro.column_begin; left < macro.column_end; left += side, ++block)
+      for (int64_t p = top; p < std::min(top + side, macro.row_end); ++p)
+        for (int64_t q = macro.diagonal() ? std::max(left, p) : left; q < std::min(left + side, macro.column_end); ++q)
+          pairs.push_back({p, q, block});
+  return pairs;
+}
+
+}  // namespace itrd::ITRD_ISA

@@ -1,0 +1,58 @@
+// What the two engines of the Gram term, gram.h and gram_tiles.h, share: the loss of a pair of rows and its course.
+#pragma once
+
+#include "cpu/norms.h"
+
+namespace itrd::ITRD_ISA {
+
+struct Sums {
+  double s = 0, st = 0;  // Σ G_s², Σ G_s² G_t²
+};
+
+// c_s and c_st of L = c_s Σ G_s² − c_st Σ G_s² G_t²
+struct Coefficients {
+  double s = 0, st = 0;
+};
+
+// The epilogue of every entry of G_s and G_t: its sums, W = G_s (c_s − c_st G_t²) and W' = −c_st G_s² G_t.
+template <class V>
+inline void mutual_information(V g, V h, V c_s, V c_st, V& sum_s, V& sum_st, V& w_s, V& w_t) {
+  const V g2 = g * g, h2 = h * h;
+  sum_s += g2;
+  sum_st += g2 * h2;
+  w_s = g * (c_s - c_st * h2);
+  w_t = -c_st * g2 * h;
+}
+
+// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. An engine packs the inputs
+// (prepare), sweeps over the pairs of rows off the diagonal of G for their sums and Wẑ, and projects (finish).
+template <class Engine>
+double run_gram(Engine& engine, const GramProblem& problem) {
+  engine.prepare();
+  // The traces m_s and m_st: on the diagonal G is 1 in every row that is not zero.
+  double m_s = 0, m_st = 0;
+  for (int64_t i = 0; i < problem.s.rows; ++i) {
+    m_s += engine.norms_s().alive(i);
+    m_st += engine.norms_s().alive(i) && engine.norms_t().alive(i);
+  }
+  const bool gradient = problem.grad_s || problem.grad_t;
+  auto over_square = [](double x, double m) { return m == 0 ? 0 * x : x / (m * m); };
+  Coefficients c{over_square(1, m_s), over_square(1, m_st)};
+  Sums sums;
+  // With logarithms the coefficients are known only after the sums, so the tiles are formed twice.
+  if (!gradient || problem.log) sums = engine.sweep(false, c);
+  const double ln2 = 0.6931471805599453;
+  if (problem.log) {
+    c.s = m_s == 0 ? 0 : 1 / (ln2 * (sums.s + m_s));
+    c.st = m_st == 0 ? 0 : 1 / (ln2 * (sums.st + m_st));
+  }
+  if (gradient) {
+    sums = engine.sweep(true, c);
+    engine.finish();
+  }
+  const double potential_s = over_square(sums.s + m_s, m_s), potential_st = over_square(sums.st + m_st, m_st);
+  if (!problem.log) return potential_s - potential_st;
+  return (m_s == 0 ? potential_s : std::log2(potential_s)) - (m_st == 0 ? potential_st : std::log2(potential_st));
+}
+
+}  // namespace itrd::ITRD_ISA

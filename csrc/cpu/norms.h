@@ -1,0 +1,74 @@
+// Norms of the rows of one input, and the projection of its gradient that they end in.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/simd.h"
+
+namespace itrd::ITRD_ISA {
+
+// 1/‖z‖ per row, of rows padded to whole panels: inverse · power, the power of two kept apart because 1/‖z‖ of a tiny
+// row can overflow; both 0 in zero rows and in the padding.
+template <class T>
+struct Norms {
+  using C = Wide<T>;
+  const Matrix z;
+  std::vector<C> inverse, power;
+
+  Norms(const Matrix& z, int64_t padded_rows) : z(z), inverse(padded_rows), power(padded_rows) {}
+
+  bool alive(int64_t i) const { return inverse[i] != 0; }
+
+  void norm(int64_t i) {
+    const T* row = z.template row<T>(i);
+    // Sections add up in double, so that a long row keeps its digits.
+    double square = 0;
+    for (int64_t k = 0; k < z.columns; k += ROW_SECTION)
+      square += sum_squares(row + k, std::min(ROW_SECTION, z.columns - k));
+    constexpr double LOW = std::is_same_v<C, double> ? 1e-250 : 1e-24, HIGH = std::is_same_v<C, double> ? 1e290 : 1e34;
+    power[i] = 1;
+    inverse[i] = C(1 / std::sqrt(square));
+    if (!(square > LOW && square < HIGH)) careful_norm(i);
+  }
+
+  // A zero row, or one whose squares left the range of C.
+  __attribute__((noinline)) void careful_norm(int64_t i) {
+    const T* row = z.template row<T>(i);
+    double largest = 0, square = 0;
+    for (int64_t k = 0; k < z.columns; ++k) largest = std::fmax(largest, std::fabs(double(to_float(row[k]))));
+    int exponent = 0;
+    if (largest > 0 && std::isfinite(largest)) std::frexp(largest, &exponent);
+    // Half of the range of C's exponents brings even its smallest number to order one in two steps.
+    constexpr int LIMIT = std::numeric_limits<C>::max_exponent - 2;
+    exponent = std::clamp(exponent, -LIMIT, LIMIT);
+    for (int64_t k = 0; k < z.columns; ++k) {
+      const double x = std::ldexp(double(to_float(row[k])), -exponent);
+      square += x * x;
+    }
+    power[i] = square == 0 ? C(0) : std::ldexp(C(1), -exponent);
+    inverse[i] = square == 0 ? C(0) : C(1 / std::sqrt(square));
+  }
+
+ private:
+  static constexpr int64_t ROW_SECTION = 4096;
+
+  static C sum_squares(const T* row, int64_t count) {
+    constexpr int64_t L = LANES<C>;
+    Vector<C> sums[4] = {};
+    int64_t k = 0;
+    for (; k + 4 * L <= count; k += 4 * L)
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) {
+        const Vector<C> x = load<T, C>(row + k + v * L);
+        sums[v] += x * x;
+      }
+    for (; k < count; k += L) {
+      const Vector<C> x = k + L <= count ? load<T, C>(row + k) : load_some<T, C>(row + k, count - k);
+      sums[0] += x * x;
+    }
+    return sum_lanes<C>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  }
+};
+
+}  // namespace itrd::ITRD_ISA
