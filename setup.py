@@ -33,6 +33,25 @@ def find_cuda_home() -> str | None:
     return str(Path(top[1]).resolve()) if top else None
 
 
+def architecture_flags(asked: str) -> list[str]:
+    """For nvcc; none where torch's own reading of TORCH_CUDA_ARCH_LIST is needed ("Hopper", "9.0a").
+
+    No instruction of the kernels is newer than sm_80: one PTX for it and all later architectures, so that the front
+    end, half of the compile time, runs once for them; with +PTX it also serves those that are not named.
+    """
+    flags = []
+    for entry in filter(None, re.split(r"[;\s]+", asked)):
+        version = re.fullmatch(r"(\d+)\.(\d)(\+PTX)?", entry)
+        if version is None:
+            return []
+        real = int(version[1] + version[2])
+        virtual = f"compute_{80 if real >= 80 else real}"
+        flags.append(f"-gencode=arch={virtual},code=sm_{real}")
+        if version[3]:
+            flags.append(f"-gencode=arch={virtual},code={virtual}")
+    return flags
+
+
 def cuda_extensions(torch, cpp_extension, common):
     """The CUDA library, whether or not a GPU is present; none without a toolkit and a CUDA build of torch."""
     if torch.version.cuda is None:
@@ -51,7 +70,10 @@ def cuda_extensions(torch, cpp_extension, common):
             [str(p.relative_to(ROOT)) for p in sources if p.suffix in (".cu", ".cpp")],
             include_dirs=[str(ROOT / "csrc")],
             depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cuh")),
-            extra_compile_args={"cxx": common, "nvcc": ["-O3", "--threads=0"]},
+            extra_compile_args={
+                "cxx": common,
+                "nvcc": ["-O3", "--threads=0", *architecture_flags(os.environ["TORCH_CUDA_ARCH_LIST"])],
+            },
             py_limited_api=True,
         )
     ]

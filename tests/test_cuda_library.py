@@ -42,6 +42,19 @@ def test_fake_cuda_tensors(dtype, raw):
         assert all(r.dtype == dtype and r.device.type == "cuda" for r in grads)
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_opcheck_on_fake_cuda_tensors(raw):
+    with FakeTensorMode():
+        z_e, z_t = torch.empty(20, 8, device="cuda"), torch.empty(20, 8, device="cuda")
+        z_s = torch.empty(20, 5, device="cuda") if raw else None
+        wants = (True, True, raw)
+        forward = (z_e, z_t, z_s, 1.5, 2.0, 1.0, False, *wants, False)
+        torch.library.opcheck(torch.ops.itrd_cuda.forward.default, forward)
+        saved = torch.ops.itrd_cuda.forward(*forward)[3:]
+        backward = (torch.empty((), device="cuda"), None, None, z_e, z_t, z_s, *saved, 2.0, 1.0, *wants)
+        torch.library.opcheck(torch.ops.itrd_cuda.backward.default, backward)
+
+
 def test_operator_is_not_defined_for_cpu_tensors():
     z = torch.randn(4, 3)
     with pytest.raises(NotImplementedError, match=r"itrd_cuda::forward.*CPU"):

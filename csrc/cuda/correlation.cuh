@@ -134,7 +134,7 @@ __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   return m;
 }
 
-// One column of a matrix brought to order one, for spreads whose squares leave the range of A.
+// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled.
 template <class T>
 struct ScaledColumn {
   using A = wide_t<T>;
@@ -145,8 +145,10 @@ struct ScaledColumn {
   __device__ ScaledColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
     // Halved, since the difference of two finite numbers can overflow.
     A largest = 0, sum = 0;
+#pragma unroll 1
     for (int i = 0; i < n; i++) largest = fmax(largest, fabs(A(0.5) * widen(z.row(i)[j]) - A(0.5) * origin()));
     scale = largest > 0 ? power_to_one(largest) : 1;
+#pragma unroll 1
     for (int i = 0; i < n; i++) sum += raw(i);
     mean = sum / n;
   }
@@ -171,6 +173,7 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
   if (needs_scaling(m.spread_s) || needs_scaling(m.spread_t)) {
     ScaledColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
     m.m2_s = m.m2_t = m.c_st = 0;
+#pragma unroll 1
     for (int i = 0; i < c.n; i++) {
       m.m2_s += s(i) * s(i);
       m.m2_t += t(i) * t(i);
@@ -202,10 +205,11 @@ template <class T>
 __device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shared) {
   using A = wide_t<T>;
   const A* v = c.moments + int64_t(kV) * c.d;
+  A* dv = c.moments + int64_t(kDV) * c.d;
   A largest = 0, sum = 0;
   for (int j = threadIdx.x; j < c.d; j += blockDim.x) largest = fmax(largest, fabs(v[j] - 1));
   largest = reduce_block(largest, Max(), shared);
-  for (int j = threadIdx.x; j < c.d; j += blockDim.x) sum += pow(fabs(v[j] - 1) / largest, 2 * c.alpha);
+  for (int j = threadIdx.x; j < c.d; j += blockDim.x) sum += dv[j] = pow(fabs(v[j] - 1) / largest, 2 * c.alpha);
   sum = reduce_block(sum, Sum(), shared);
 
   const A *rstd_s = c.moments + int64_t(kRstdS) * c.d, *rstd_t = c.moments + int64_t(kRstdT) * c.d;
@@ -213,8 +217,7 @@ __device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shar
     // ∂L/∂v = 2α |e|^(2α−1) sign(e) / (ln 2 Σ|e|^(2α)), e = v − 1 < 0
     A e = v[j] - 1;
     bool dead = rstd_s[j] == 0 || rstd_t[j] == 0;
-    A power = pow(fabs(e) / largest, 2 * c.alpha);
-    c.moments[int64_t(kDV) * c.d + j] = dead ? 0 * e : 2 * c.alpha * power / (e * sum * A(0.69314718055994530942));
+    dv[j] = dead ? 0 * e : 2 * c.alpha * dv[j] / (e * sum * A(0.69314718055994530942));
   }
   return 2 * c.alpha * log2(largest) + log2(sum);
 }

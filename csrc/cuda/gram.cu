@@ -20,13 +20,13 @@ __device__ inline void triangular(int b, int& row, int& column) {
 template <class T>
 __device__ wide_t<T> finish_gram(const Gram<T>& g, const RowCounts& counts, int slots, wide_t<T>* shared) {
   using A = wide_t<T>;
-  A first = 0, second = 0;
+  A sums[2] = {};
   for (int b = threadIdx.x; b < slots; b += blockDim.x) {
-    first += g.losses[2 * int64_t(b)];
-    second += g.losses[2 * int64_t(b) + 1];
+    sums[0] += g.losses[2 * int64_t(b)];
+    sums[1] += g.losses[2 * int64_t(b) + 1];
   }
-  first = reduce_block(first, Sum(), shared);
-  second = reduce_block(second, Sum(), shared);
+  reduce_block(sums, Sum(), shared);
+  A first = sums[0], second = sums[1];
   if (g.pass == GramPass::linear) return first;
   const A ln2 = A(0.69314718055994530942);
   if (threadIdx.x == 0) {

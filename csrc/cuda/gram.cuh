@@ -95,10 +95,11 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
     counts[2] += scaled_s || scaled_t;
   }
 #pragma unroll
-  for (int k = 0; k < kRowCounts; k++) {
-    int total = reduce_block(lane == 0 ? counts[k] : 0, Sum(), shared);
-    if (threadIdx.x == 0) g.counts[block * kRowCounts + k] = total;
-  }
+  for (int k = 0; k < kRowCounts; k++) counts[k] = lane == 0 ? counts[k] : 0;
+  reduce_block(counts, Sum(), shared);
+#pragma unroll
+  for (int k = 0; k < kRowCounts; k++)
+    if (threadIdx.x == 0) g.counts[block * kRowCounts + k] = counts[k];
 }
 
 struct RowCounts {
@@ -112,9 +113,10 @@ struct RowCounts {
     for (int b = threadIdx.x; b < g.count_blocks; b += blockDim.x)
 #pragma unroll
       for (int k = 0; k < kRowCounts; k++) total[k] += g.counts[b * kRowCounts + k];
-    m_s = reduce_block(total[0], Sum(), shared);
-    m_st = reduce_block(total[1], Sum(), shared);
-    scaled = reduce_block(total[2], Sum(), shared) != 0;
+    reduce_block(total, Sum(), shared);
+    m_s = total[0];
+    m_st = total[1];
+    scaled = total[2] != 0;
   }
 };
 

@@ -44,6 +44,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
     });
   };
 
+#pragma unroll 1
   for (int step = 0; step < kStages - 1; step++) {
     if (step < steps) copy(step);
     copy_commit();

@@ -51,6 +51,7 @@ struct GramTile {
       });
     };
 
+#pragma unroll 1
     for (int step = 0; step < kStages - 1; step++) {
       if (step < steps) copy(step);
       copy_commit();
@@ -145,7 +146,7 @@ __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products,
   bool mirrored = g.triangular && ti != tj;
   TileSums<A, tile> sums_s(shared), sums_t(shared + TileSums<A, tile>::length);
 
-  A first = 0, second = 0;
+  A losses[2] = {};
 #pragma unroll
   for (int i = 0; i < S::squares_m; i++) {
     int row = i0 + S::row(i);
@@ -164,8 +165,8 @@ __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products,
           g_t = rt_i != 0;
         }
         A w_s = loss.weight_s(g_s, g_t), w_t = loss.weight_t(g_s, g_t);
-        first += g_s * w_s;
-        second += g_s * g_t * (g_s * g_t);
+        losses[0] += g_s * w_s;
+        losses[1] += g_s * g_t * (g_s * g_t);
         // The projection takes what W_ii contributes to the gradient away again.
         if (diagonal) w_s = w_t = 0;
         // The dot products have done their work: W ∘ G takes their place.
@@ -177,11 +178,12 @@ __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products,
         mirror_s[e] = Math::round(w_s * rs_i);
         mirror_t[e] = Math::round(w_t * rt_i);
       }
+      int at = (row - g.row0) * g.ld + column, across = column * g.ld + row;
       auto store = [&](A* weights, const A(&u)[2], const A(&mirror)[2]) {
-        *reinterpret_cast<Pair<A>*>(weights + ((row - g.row0) * g.ld + column)) = {u[0], u[1]};
+        *reinterpret_cast<Pair<A>*>(weights + at) = {u[0], u[1]};
         if (mirrored) {
-          weights[column * g.ld + row] = mirror[0];
-          weights[(column + 1) * g.ld + row] = mirror[1];
+          weights[across] = mirror[0];
+          weights[across + g.ld] = mirror[1];
         }
       };
       if (g.s.weights) store(g.s.weights, u_s, mirror_s);
@@ -204,11 +206,10 @@ __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products,
 
   // Off the diagonal a tile stands for its mirror image too.
   A times = mirrored ? 2 : 1;
-  first = reduce_block(first, Sum(), shared);
-  second = reduce_block(second, Sum(), shared);
+  reduce_block(losses, Sum(), shared);
   if (threadIdx.x == 0 && g.pass != GramPass::log_weights) {
-    g.losses[2 * int64_t(slot)] = times * first;
-    g.losses[2 * int64_t(slot) + 1] = times * second;
+    g.losses[2 * int64_t(slot)] = times * losses[0];
+    g.losses[2 * int64_t(slot) + 1] = times * losses[1];
   }
 }
 

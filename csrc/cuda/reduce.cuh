@@ -5,14 +5,21 @@
 
 namespace itrd {
 
+constexpr int kMaxWarps = 8;  // of a block
+
 struct Sum {
+  static constexpr int neutral = 0;
+
   template <class A>
   __device__ A operator()(A a, A b) const {
     return a + b;
   }
 };
 
+// The largest of numbers that are not negative.
 struct Max {
+  static constexpr int neutral = 0;
+
   template <class A>
   __device__ A operator()(A a, A b) const {
     return fmax(a, b);
@@ -27,16 +34,28 @@ __device__ A reduce_lanes(A x, Op op, int from = 1, int to = kWarp) {
   return x;
 }
 
-// Reduces over the block; every thread gets the result. `shared` holds one value per warp and may be reused at once.
+// Reduces each of x over the block; every thread gets the results. `shared` holds them once per warp and may be reused
+// at once.
+template <class A, int count, class Op>
+__device__ void reduce_block(A (&x)[count], Op op, A* shared) {
+  int warp = threadIdx.x / kWarp, slot = threadIdx.x % kMaxWarps;
+#pragma unroll
+  for (int k = 0; k < count; k++) {
+    x[k] = reduce_lanes(x[k], op);
+    if (threadIdx.x % kWarp == 0) shared[warp * count + k] = x[k];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < count; k++)
+    x[k] = reduce_lanes(slot < int(blockDim.x) / kWarp ? shared[slot * count + k] : A(Op::neutral), op, 1, kMaxWarps);
+  __syncthreads();
+}
+
 template <class A, class Op>
 __device__ A reduce_block(A x, Op op, A* shared) {
-  x = reduce_lanes(x, op);
-  if (threadIdx.x % kWarp == 0) shared[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  x = shared[0];
-  for (int warp = 1; warp < int(blockDim.x) / kWarp; warp++) x = op(x, shared[warp]);
-  __syncthreads();
-  return x;
+  A values[1] = {x};
+  reduce_block(values, op, shared);
+  return values[0];
 }
 
 // True in all threads of the block that finishes last; that block sees everything the others wrote before.

@@ -16,8 +16,8 @@ SOURCES = [HERE.parent.parent / "csrc" / "cuda" / name for name in ("correlation
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 _REPORT = re.compile(
-    r"Compiling entry function '(\S+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
-    r".*?Used (\d+) registers(?:.*?, (\d+) bytes smem)?"
+    r"Compiling entry function '(\S+)' for '(\S+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    r"(\d+) bytes spill loads.*?Used (\d+) registers(?:.*?, (\d+) bytes smem)?"
 )
 
 
@@ -25,23 +25,27 @@ def nvcc_version(nvcc: str) -> str:
     return re.search(r"release (\S+),", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)[1]
 
 
-def measure(nvcc: str, architecture: str) -> dict[str, dict[str, int]]:
-    """{kernel: {"registers", "stack", "spills", "shared"}}; dynamic shared memory is bounded in gram.cu itself."""
-    kernels = {}
+def measure(nvcc: str) -> dict[str, dict[str, dict[str, int]]]:
+    """{architecture: {kernel: {"registers", "stack", "spills", "shared"}}}, compiled as setup.py does.
+
+    Dynamic shared memory is bounded in gram.cu itself.
+    """
+    targets = [f"-gencode=arch=compute_{min(int(name[3:]), 80)},code={name}" for name in ARCHITECTURES]
+    found: dict[str, dict[str, dict[str, int]]] = {name: {} for name in ARCHITECTURES}
     for source in SOURCES:
         with tempfile.NamedTemporaryFile(suffix=".o") as out:
-            command = [nvcc, f"-arch={architecture}", "-O3", "-Xptxas", "-v", "-c", str(source), "-o", out.name]
+            command = [nvcc, *targets, "-O3", "-Xptxas", "-v", "-c", str(source), "-o", out.name]
             text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
         for entry in re.split(r"(?=ptxas info\s+: Compiling entry)", text):
-            if found := _REPORT.search(" ".join(entry.split("\n"))):
-                name, stack, stores, loads, registers, shared = found.groups()
-                kernels[_readable(name)] = {
+            if report := _REPORT.search(" ".join(entry.split("\n"))):
+                name, architecture, stack, stores, loads, registers, shared = report.groups()
+                found[architecture][_readable(name)] = {
                     "registers": int(registers),
                     "stack": int(stack),
                     "spills": int(stores) + int(loads),
                     "shared": int(shared or 0),
                 }
-    return kernels
+    return found
 
 
 def _readable(name: str) -> str:
@@ -52,8 +56,7 @@ def _readable(name: str) -> str:
 
 if __name__ == "__main__":
     nvcc = sys.argv[1] if len(sys.argv) > 1 else "nvcc"
-    found = {architecture: measure(nvcc, architecture) for architecture in ARCHITECTURES}
-    baseline = {"nvcc": nvcc_version(nvcc), "kernels": found}
+    baseline = {"nvcc": nvcc_version(nvcc), "kernels": measure(nvcc)}
     rows = re.compile(r"\{\s+(\"registers[^}]*?)\s+\}")
     text = rows.sub(lambda match: "{" + " ".join(match[1].split()) + "}", json.dumps(baseline, indent=1))
     BASELINE.write_text(text + "\n")

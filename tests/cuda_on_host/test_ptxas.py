@@ -18,11 +18,16 @@ def test_baseline_has_no_spills(architecture):
     assert {name: k for name, k in kernels.items() if k["spills"] or k["stack"]} == {}
 
 
+@pytest.fixture(scope="module")
+def measured():
+    return ptxas.measure(NVCC)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(NVCC is None, reason="no nvcc; put it on the PATH, or point CUDA_HOME at a toolkit")
 @pytest.mark.parametrize("architecture", ptxas.ARCHITECTURES)
-def test_kernels_against_the_baseline(architecture):
-    baseline, found = BASELINE["kernels"][architecture], ptxas.measure(NVCC, architecture)
+def test_kernels_against_the_baseline(measured, architecture):
+    baseline, found = BASELINE["kernels"][architecture], measured[architecture]
     assert found.keys() == baseline.keys()
     assert {name: k for name, k in found.items() if k["spills"] or k["stack"]} == {}
     if ptxas.nvcc_version(NVCC) == BASELINE["nvcc"]:

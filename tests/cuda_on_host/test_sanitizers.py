@@ -69,8 +69,8 @@ BUGS = [
     Bug(
         "no barrier between two sums over the block",
         "reduce.cuh",
-        "x = op(x, shared[warp]);\n  __syncthreads();\n",
-        "x = op(x, shared[warp]);\n",
+        "op, 1, kMaxWarps);\n  __syncthreads();\n",
+        "op, 1, kMaxWarps);\n",
         "thread",
         "data race",
     ),
