@@ -116,10 +116,10 @@ def limits(arch: str) -> dict[str, int]:
 
 def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:
     """Whether the Gram inputs are also kept transposed, which NVIDIA GPUs need to read shared memory without
-    conflicts: float32 on the ordinary units for the tiles, tf32 and float64 for the product."""
-    if dtype.itemsize < 4 or not arch.startswith("sm_"):
+    conflicts: float32 on the ordinary units for the tiles, tf32 for the product."""
+    if dtype != torch.float32 or not arch.startswith("sm_"):
         return False, False
-    return (True, True) if kind(dtype, precision) == "ieee" else want_gram
+    return want_gram if precision == "tf32" else (True, True)
 
 
 def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
