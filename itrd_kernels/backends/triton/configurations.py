@@ -123,10 +123,12 @@ def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool,
 
 
 def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
-    """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 16·n·d."""
+    """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 20·n·d."""
     if not matrices:
         return [(0, tiles)]
-    budget = (64 * 2**20 + 16 * n * d) // (matrices * block * block * dtype.itemsize)
+    # A tile of W, and its shares of the projections of its rows and columns.
+    tile = block * block * dtype.itemsize + 2 * block * max(4, dtype.itemsize)
+    budget = (64 * 2**20 + 20 * n * d) // (matrices * tile)
     found, first = [], 0
     while first < tiles:
         # The first panel is the largest in tiles, so that equal heights fit where the first does.
