@@ -105,7 +105,8 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     if arch.startswith("gfx1"):
         # 256 vector registers for 32 lanes.
         product = product._replace(columns=product.columns // 2, warps=8)
-    statistics = Statistics(16 if n <= 4096 else 64, 64 if dtype == torch.float64 else 128)
+    # More rows spill.
+    statistics = Statistics(16, 64 if dtype == torch.float64 else 128)
     return Configuration(statistics, potential, product)
 
 

@@ -74,7 +74,7 @@ def test_strides():
 
 
 def test_offsets_beyond_32_bits(tmp_path):
-    """Rows so far apart that the last one begins beyond element 2³¹, in a sparse file; the sanitizer's shadow is not."""
+    """Rows so far apart that the last one begins beyond element 2³¹, in a sparse file, which shadow memory is not."""
     from itrd_kernels import itrd_loss
 
     stride = 2**30 + 64
