@@ -105,7 +105,8 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     if arch.startswith("gfx1"):
         # 256 vector registers for 32 lanes.
         product = product._replace(columns=product.columns // 2, warps=8)
-    statistics = Statistics(16 if n <= 4096 else 64, 64 if dtype == torch.float64 else 128)
+    # More rows spill.
+    statistics = Statistics(16, 64 if dtype == torch.float64 else 128)
     return Configuration(statistics, potential, product)
 
 
@@ -116,17 +117,19 @@ def limits(arch: str) -> dict[str, int]:
 
 def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:
     """Whether the Gram inputs are also kept transposed, which NVIDIA GPUs need to read shared memory without
-    conflicts: float32 on the ordinary units for the tiles, tf32 and float64 for the product."""
-    if dtype.itemsize < 4 or not arch.startswith("sm_"):
+    conflicts: float32 on the ordinary units for the tiles, tf32 for the product."""
+    if dtype != torch.float32 or not arch.startswith("sm_"):
         return False, False
-    return (True, True) if kind(dtype, precision) == "ieee" else want_gram
+    return want_gram if precision == "tf32" else (True, True)
 
 
 def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
-    """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 16·n·d."""
+    """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 20·n·d."""
     if not matrices:
         return [(0, tiles)]
-    budget = (64 * 2**20 + 16 * n * d) // (matrices * block * block * dtype.itemsize)
+    # A tile of W, and its shares of the projections of its rows and columns.
+    tile = block * block * dtype.itemsize + 2 * block * max(4, dtype.itemsize)
+    budget = (64 * 2**20 + 20 * n * d) // (matrices * tile)
     found, first = [], 0
     while first < tiles:
         # The first panel is the largest in tiles, so that equal heights fit where the first does.

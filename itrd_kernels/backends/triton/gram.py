@@ -212,8 +212,8 @@ def _add_rows(
     for start in tl.range(begin * BLOCK, end * BLOCK, DEPTH, num_stages=STAGES):
         k, within = start // BLOCK, tl.multiple_of(start % BLOCK, DEPTH)
         row = start + depth
-        if across is not None and (PRECISION == "tf32" or tl.float64 == ACC):
-            # The matrix units take tf32 and float64 along k only: from the transposed copy.
+        if across is not None and PRECISION == "tf32":
+            # wgmma and tcgen05 take tf32 along k only, and mma.sync reads it fastest so: from the transposed copy.
             x = tl.load(across + columns.to(tl.int64)[:, None] * padded + row[None, :], (columns < d)[:, None], 0.0)
             x = tl.trans(x)
         else:
@@ -223,7 +223,11 @@ def _add_rows(
             x = (x.to(ACC) * tl.load(scales + row, row < n, 1.0)[:, None]).to(x.dtype)
         if TRANSPOSED:
             tile = weights + (tile_index(k, i, first, tiles) * BLOCK + within) * BLOCK
-            v = tl.trans(tl.load(tile + depth[:, None] * BLOCK + local[None, :]))
+            if z.dtype.element_ty.primitive_bitwidth == 16:
+                v = tl.trans(tl.load(tile + depth[:, None] * BLOCK + local[None, :]))
+            else:
+                # Only 16-bit operands are transposed by `ldmatrix`; others keep memory's order, which has no conflicts.
+                v = tl.load(tile + local[:, None] + depth[None, :] * BLOCK)
         else:
             tile = weights + tile_index(i, k, first, tiles) * BLOCK * BLOCK + within
             v = tl.load(tile + local[:, None] * BLOCK + depth[None, :])

@@ -11,6 +11,8 @@ import triton
 
 TUNING = os.environ.get("ITRD_TUNE") == "1"
 
+SHAPE = ("d_t", "d_s", "BLOCK", "KEEP_S", "KEEP_T", "PRECISION")
+
 
 @functools.cache
 def tuned(kernel):
@@ -20,14 +22,29 @@ def tuned(kernel):
     return _FORMS.get(kernel.fn.__name__, lambda kernel: kernel)(kernel)
 
 
-def _autotune(kernel, depths, key, **restore):
+def _autotune(kernel, depths, updated):
+    """`updated` are the arguments that a launch reads and overwrites: a trial must leave them as it found them."""
     configs = [
         triton.Config({"DEPTH": depth}, num_warps=warps, num_stages=stages)
         for depth in depths
         for warps in (4, 8)
         for stages in (2, 3, 4)
     ]
-    return _Free(triton.autotune(configs, key=key, cache_results=True, **restore)(kernel))
+    copies = {}
+
+    # Triton's own `restore_value` fails on arguments that are None before Triton 3.8.
+    def keep(arguments, reset_only=False):
+        if not reset_only:
+            copies.update({name: arguments[name].clone() for name in updated if arguments[name] is not None})
+
+    def restore(arguments, exception):
+        for name, value in copies.items():
+            arguments[name].copy_(value)
+        copies.clear()
+
+    return _Free(
+        triton.autotune(configs, key=list(SHAPE), pre_hook=keep, post_hook=restore, cache_results=True)(kernel)
+    )
 
 
 class _Free:
@@ -44,14 +61,7 @@ class _Free:
 
 
 _FORMS = {
-    # A trial takes tickets, which the next one must not find.
-    "potential_kernel": lambda kernel: _autotune(
-        kernel, (16, 32, 64), ["d_t", "d_s", "BLOCK", "KEEP_S", "KEEP_T"], reset_to_zero=["ticket"]
-    ),
-    "product_kernel": lambda kernel: _autotune(
-        kernel,
-        (16, 32),
-        ["d_t", "d_s", "BLOCK", "KEEP_S", "KEEP_T"],
-        restore_value=["out_s", "out_t", "carried_s", "carried_t"],
-    ),
+    # Programs take tickets, also those of a panel before this one.
+    "potential_kernel": lambda kernel: _autotune(kernel, (16, 32, 64), ("ticket",)),
+    "product_kernel": lambda kernel: _autotune(kernel, (16, 32), ("out_s", "out_t", "carried_s", "carried_t")),
 }

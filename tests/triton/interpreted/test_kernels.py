@@ -73,6 +73,21 @@ def test_strides():
     check(case, [z_e.T.contiguous().T, torch.cat([z_t, z_t], 1)[:, :50], torch.cat([z_s, z_s])[::2][:37]])
 
 
+def test_offsets_beyond_32_bits(tmp_path):
+    """Rows so far apart that the last one begins beyond element 2³¹, in a sparse file, which shadow memory is not."""
+    from itrd_kernels import itrd_loss
+
+    stride = 2**30 + 64
+    z_e, z_t, _ = Case(F16, 3, 5, 0).inputs()
+    flat = torch.from_file(str(tmp_path / "rows"), shared=True, size=2 * stride + 64, dtype=F16)
+    far = [flat[start:].as_strided(z.shape, (stride, 1)).copy_(z) for start, z in ((0, z_e), (32, z_t))]
+    leaves = [[z.detach().requires_grad_() for z in zs] for zs in (far, (z_e, z_t))]
+    totals = [itrd_loss(*zs, backend="triton").total for zs in leaves]
+    grads = [torch.autograd.grad(total, zs) for total, zs in zip(totals, leaves, strict=True)]
+    assert torch.equal(*totals)
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
 def test_repeats_bit_for_bit_in_any_order_of_programs():
     case = Case(F32, 70, 40, 0)
     first, *others = (step(case, case.inputs(), seed=seed) for seed in range(3))

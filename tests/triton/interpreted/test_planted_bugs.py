@@ -35,8 +35,8 @@ BUGS = {
         "kernels", "index < length, 0.0)", "index < length - 1, 0.0)", WRONG,
     ),
     "a stored tile is not transposed left of the diagonal": (
-        "gram", "v = tl.trans(tl.load(tile + depth[:, None] * BLOCK + local[None, :]))",
-        "v = tl.load(tile + local[:, None] + depth[None, :] * 1 + local[:, None] * (BLOCK - 1))", WRONG,
+        "gram", "tl.load(tile + local[:, None] + depth[None, :] * BLOCK)",
+        "tl.load(tile + local[:, None] * BLOCK + depth[None, :])", WRONG,
     ),
     "wrong sign in the backward pass": (
         "correlation", "hat_t / count - own * hat_s", "hat_t / count + own * hat_s", WRONG,
