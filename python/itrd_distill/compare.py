@@ -18,6 +18,7 @@ from itrd_distill.training.settings import Recipe
 
 # What may differ between a finished run and what is asked for without making it another run.
 _MACHINE = {
+    "teacher": ("cache",),
     "data": ("root", "download", "workers", "test_batch_size"),
     "trainer": ("accelerator", "devices", "checkpoint_every"),
 }
@@ -108,10 +109,12 @@ def _known_accuracy(recipe: Recipe) -> float | None:
 
 
 def _what_matters(settings: dict) -> dict:
+    # Without a distillation loss the teacher is not looked at.
+    ignored = {"name", "teacher"} if settings["loss"]["name"] == "none" else {"name"}
     return {
         key: {k: v for k, v in value.items() if k not in _MACHINE.get(key, ())} if isinstance(value, dict) else value
         for key, value in settings.items()
-        if key != "name"
+        if key not in ignored
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from itrd_distill.compare import compare
-from itrd_distill.recipes import methods
+from itrd_distill.recipes import methods, teacher_recipe
 from itrd_distill.report import Sweep
 from itrd_distill.training.command import train_command
 from itrd_distill.training.settings import Recipe
@@ -65,11 +65,10 @@ def _swept(own, overrides: list[str], parse) -> tuple[dict[str, Recipe], Sweep]:
 
 def _train_teacher(own, overrides: list[str], parse) -> None:
     """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
-    teacher = own.pair.rpartition("-")[0]
-    shared = ("--data.", "--trainer.accelerator", "--trainer.devices", "--trainer.precision")
+    shared = ("--data.", "--trainer.accelerator", "--trainer.devices", "--trainer.precision", "--trainer.channels_last")
     kept = []
     for i, argument in enumerate(overrides):
         if argument.startswith(shared) and not argument.startswith("--data.options.train_images"):
             kept += [argument] if "=" in argument else overrides[i : i + 2]
     epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
-    train_command(parse(["--recipe", teacher, *kept, *epochs]), None, resume=True, ckpt_path=None)
+    train_command(parse(["--recipe", teacher_recipe(own.pair), *kept, *epochs]), None, resume=True, ckpt_path=None)

@@ -23,9 +23,13 @@ class Batch(NamedTuple):
 
 
 class Images(Dataset):
-    """labels (N,) int64, and batches of images by keys (epoch, index); `seed` belongs to the augmentation."""
+    """labels (N,) int64, and batches of images by keys (epoch, index); `seed` belongs to the augmentation.
+
+    augmented: whether an image looks different in every epoch.
+    """
 
     labels: Tensor
+    augmented = True
     seed = 0
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from itrd_distill.models import external
-from itrd_distill.models.binary import BinaryResNet18
+from itrd_distill.models.binary import BinaryResNet, SubsampleAndPad, binary_shortcut
 from itrd_distill.models.convnet import ConvNet
 from itrd_distill.models.deep_resnet import Basic, Bottleneck, DeepResNet
 from itrd_distill.models.features import Features
@@ -43,9 +43,10 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "ShuffleV2": ShuffleV2,
     "ResNet18": lambda classes: DeepResNet(Basic, (2, 2, 2, 2), classes),
     "ResNet50": lambda classes: DeepResNet(Bottleneck, (3, 4, 6, 3), classes),
-    # One-bit weights and activations, as in ReCU; the second is its narrow variant.
-    "resnet18_1bit": lambda classes: BinaryResNet18((64, 128, 256, 512), classes),
-    "resnet18A_1bit": lambda classes: BinaryResNet18((32, 32, 64, 128), classes),
+    # One-bit weights and activations, as in ReCU; the second is the first one's narrow variant.
+    "resnet18_1bit": lambda classes: BinaryResNet((64, 128, 256, 512), 2, binary_shortcut, classes),
+    "resnet18A_1bit": lambda classes: BinaryResNet((32, 32, 64, 128), 2, binary_shortcut, classes),
+    "resnet20_1bit": lambda classes: BinaryResNet((16, 32, 64), 3, SubsampleAndPad, classes),
     # 224×224 colour images.
     "imagenet_resnet18": external.imagenet_resnet18,
     "imagenet_resnet34": external.imagenet_resnet34,

@@ -1,10 +1,10 @@
-"""A ResNet-18 with one-bit weights and activations, after ReCU (Xu et al., 2021).
+"""ResNets with one-bit weights and activations, after ReCU (Xu et al., 2021).
 
 The first convolution and the classifier keep full precision, as is usual.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -74,10 +74,31 @@ class BinaryConv2d(nn.Conv2d):
         return signs * self.scale
 
 
-class BinaryBlock(nn.Module):
-    """hardtanh(x + conv(hardtanh(conv(x)))), batch norm after each binary convolution."""
+class SubsampleAndPad(nn.Module):
+    """Every stride-th pixel, with zeros for the channels that are added on both sides."""
 
     def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.before = stride, (fan_out - fan_in) // 2
+        self.after = fan_out - fan_in - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def binary_shortcut(fan_in: int, fan_out: int, stride: int) -> nn.Module:
+    return nn.Sequential(BinaryConv2d(fan_in, fan_out, 1, stride), nn.BatchNorm2d(fan_out))
+
+
+class BinaryBlock(nn.Module):
+    """hardtanh(x + conv(hardtanh(conv(x)))), batch norm after each binary convolution.
+
+    Args:
+        fan_in, fan_out, stride: of the block.
+        shortcut: makes x fit where the shape changes.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int, shortcut: Callable[..., nn.Module]) -> None:
         super().__init__()
         self.conv1 = BinaryConv2d(fan_in, fan_out, 3, stride)
         self.bn1 = nn.BatchNorm2d(fan_out)
@@ -85,7 +106,7 @@ class BinaryBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(fan_out)
         self.shortcut = nn.Sequential()
         if stride != 1 or fan_in != fan_out:
-            self.shortcut = nn.Sequential(BinaryConv2d(fan_in, fan_out, 1, stride), nn.BatchNorm2d(fan_out))
+            self.shortcut = shortcut(fan_in, fan_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.shortcut(x)
@@ -93,22 +114,29 @@ class BinaryBlock(nn.Module):
         return F.hardtanh(self.bn2(self.conv2(x)) + residual)
 
 
-class BinaryResNet18(nn.Module):
-    """Four groups of two binary blocks.
+class BinaryResNet(nn.Module):
+    """Groups of binary blocks; ReCU's ResNet-18 has four groups of two, its ResNet-20 three of three.
 
     Args:
         widths: channels of the groups; the first convolution has those of the first group.
+        blocks: in each group.
+        shortcut: makes a block's input fit where the shape changes.
         num_classes: number of logits.
     """
 
-    def __init__(self, widths: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], blocks: int, shortcut: Callable[..., nn.Module], num_classes: int
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        fans = zip([widths[0], *widths[:-1]], widths, (1, 2, 2, 2), strict=True)
+        fans, strides = [widths[0], *widths[:-1]], [1, *[2] * (len(widths) - 1)]
         self.layers = nn.ModuleList(
-            nn.Sequential(BinaryBlock(fan_in, fan_out, stride), BinaryBlock(fan_out, fan_out, 1))
-            for fan_in, fan_out, stride in fans
+            nn.Sequential(
+                BinaryBlock(fan_in, fan_out, stride, shortcut),
+                *(BinaryBlock(fan_out, fan_out, 1, shortcut) for _ in range(blocks - 1)),
+            )
+            for fan_in, fan_out, stride in zip(fans, widths, strides, strict=True)
         )
         self.bn2 = nn.BatchNorm1d(widths[-1])
         self.linear = nn.Linear(widths[-1], num_classes)

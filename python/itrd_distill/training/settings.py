@@ -15,10 +15,12 @@ class TeacherSettings:
     Args:
         model: name of the teacher's model; none for plain training.
         checkpoint: its weights: a weights.pt of this tool, or one of the CRD benchmark.
+        cache: folder that keeps its outputs by view, for all runs of one seed; losses on maps run it all the same.
     """
 
     model: str | None = None
     checkpoint: str | None = None
+    cache: str | None = None
 
 
 @dataclass
@@ -90,6 +92,8 @@ class TrainerSettings:
     Args:
         epochs: passes over the training images.
         accelerator, devices, precision: as Lightning's Trainer takes them.
+        channels_last: keep maps as (n, h, w, c) in memory, which convolutions often want; the same numbers but for
+            rounding.
         checkpoint_every: epochs between checkpoints.
     """
 
@@ -97,6 +101,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     devices: int | str = 1
     precision: str = "32-true"
+    channels_last: bool = False
     checkpoint_every: int = 1
 
 
