@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from itrd_distill.models import create_model, model_names
-from itrd_distill.models.binary import BinaryConv2d
+from itrd_distill.models.binary import BinaryConv2d, SignOfActivations
 from itrd_distill.training.files import load_model
 
 # name: (parameters at 100 classes as the literature on this benchmark gives them, feature width, the network once more)
@@ -184,6 +184,21 @@ def test_binary_gradients_are_the_authors():
     torch.testing.assert_close(a.grad, upstream * (2 - 2 * a.detach().abs()).clamp(min=0))
 
 
+def test_the_gradient_of_standardised_signs_passes_through_the_deviation():
+    """Against autograd of the same in single steps, with sign replaced by the quadratic whose slope it takes."""
+    torch.manual_seed(0)
+    a = 2 * torch.randn(3, 4, 5, 5, dtype=torch.float64) + 0.3
+    upstream = torch.randn_like(a)
+    expected, found = (a.clone().requires_grad_() for _ in range(2))
+    scaled = expected / torch.sqrt(expected.var((1, 2, 3), keepdim=True) + 1e-5)
+    inside = scaled.clamp(-1, 1)
+    (2 * inside - inside * inside.abs()).backward(upstream)
+    signs = SignOfActivations.apply(found, True)
+    signs.backward(upstream)
+    torch.testing.assert_close(signs, torch.sign(a))
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("tau", "passes"), [(0.85, False), (0.9999, True)])
 def test_weights_beyond_the_quantile_get_no_gradient(tau, passes, monkeypatch):
     """The gradient that reaches the clamp's input, with the standardisation taken out of the way."""
@@ -231,8 +246,10 @@ def test_a_binary_network_learns():
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_binary_weights_and_activations_are_one_bit():
-    model = create_model("resnet18A_1bit", 10).eval()
+# Two convolutions in each block; three shortcuts of ResNet-18.
+@pytest.mark.parametrize(("name", "convolutions"), [("resnet18A_1bit", 8 * 2 + 3), ("resnet20_1bit", 9 * 2)])
+def test_binary_weights_and_activations_are_one_bit(name, convolutions):
+    model = create_model(name, 10).eval()
     seen = []
     convolve = torch.nn.functional.conv2d
 
@@ -242,8 +259,9 @@ def test_binary_weights_and_activations_are_one_bit():
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(torch.nn.functional, "conv2d", watch)
-        model(images_for("resnet18A_1bit"))
+        model(images_for(name))
     binary = [pair for pair in seen if pair[1] <= {-1.0, 1.0}]
-    # Two convolutions in each of eight blocks and three shortcuts, all but the first convolution of the network.
-    assert len(binary) == 8 * 2 + 3
+    assert len(binary) == convolutions
+    # All but the first convolution of the network.
+    assert len(seen) == convolutions + 1
     assert all(a <= {-1.0, 0.0, 1.0} for a, _ in binary)

@@ -48,11 +48,13 @@ def cached(recipe, folder):
     return replace(recipe, teacher=TeacherSettings(cache=str(folder)))
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("augmented", [False, True])
 @pytest.mark.parametrize("loss", ["crd", "itrd"])
-def test_a_cached_teacher_teaches_the_same(loss, augmented, data, teacher, tmp_path):
+def test_a_cached_teacher_teaches_the_same(loss, augmented, precision, data, teacher, tmp_path):
     data.train.augmented = augmented
-    recipe = replace(RECIPE, loss=LossSettings(loss, options=RECIPE.loss.options if loss == "crd" else {}))
+    recipe = replace(RECIPE, trainer=replace(RECIPE.trainer, precision=precision))
+    recipe = replace(recipe, loss=LossSettings(loss, options=RECIPE.loss.options if loss == "crd" else {}))
     expected, _ = train(recipe, tmp_path / "plain", data=data, teacher=teacher)
     for _ in range(2):  # the cache is filled, then read
         found, _ = train(cached(recipe, tmp_path / "cache"), tmp_path / "cached", data=data, teacher=teacher)

@@ -115,6 +115,8 @@ def loader(
         num_workers=workers,
         drop_last=train,
         collate_fn=_as_it_is,
+        # Its own, lest when an iterator is made, which a resumed run does elsewhere, shift what the losses draw.
+        generator=torch.Generator().manual_seed(seed),
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from itrd_distill.models.features import Features
 
 TAU_FIRST, TAU_LAST = 0.85, 0.99
+EPS = 1e-5
 
 
 @runtime_checkable
@@ -36,17 +37,33 @@ class SignOfWeights(torch.autograd.Function):
 
 
 class SignOfActivations(torch.autograd.Function):
-    """sign(a); the gradient is that of a piecewise quadratic, max(0, 2 − 2|a|)."""
+    """sign(a); the gradient is that of a piecewise quadratic, max(0, 2 − 2|â|), in â.
+
+    â is a itself, or, `standardised`, a over its deviation in each sample: the sign does not see that, its gradient
+    does. One function, since elementwise passes are what a one-bit network spends its time on.
+    """
 
     @staticmethod
-    def forward(ctx, a: Tensor) -> Tensor:
+    def forward(ctx, a: Tensor, standardised: bool) -> Tensor:
         ctx.save_for_backward(a)
+        ctx.standardised = standardised
         return torch.sign(a)
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> Tensor:
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
         (a,) = ctx.saved_tensors
-        return upstream * (2 - 2 * a.abs()).clamp(min=0)
+        if not ctx.standardised:
+            return a.abs().mul_(-2).add_(2).clamp_(min=0).mul_(upstream), None
+        per_sample, count = (1, 2, 3), a[0].numel()
+        mean = a.mean(per_sample, keepdim=True)
+        norm = torch.linalg.vector_norm(a, dim=per_sample, keepdim=True)
+        # σ² = Σ (a − m)² / (M − 1) + ε
+        deviation = ((norm.square() - count * mean.square()).clamp(min=0) / (count - 1) + EPS).sqrt()
+        # g = max(0, 2 − 2|a| / σ) · upstream / σ
+        gradient = (a.abs().mul_(-2 / deviation).add_(2)).clamp_(min=0).mul_(upstream).mul_(1 / deviation)
+        # Through σ: g − (a − m) Σ g a / ((M − 1) σ²)
+        share = (gradient * a).sum(per_sample, keepdim=True) / ((count - 1) * deviation.square())
+        return gradient.sub_(a * share).add_(mean * share), None
 
 
 class BinaryConv2d(nn.Conv2d):
@@ -63,14 +80,13 @@ class BinaryConv2d(nn.Conv2d):
 
     def forward(self, a: Tensor) -> Tensor:
         w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        w = w * (2 * math.sqrt(2)) / torch.sqrt(w.var((1, 2, 3), keepdim=True) + 1e-5)
+        w = w * (2 * math.sqrt(2)) / torch.sqrt(w.var((1, 2, 3), keepdim=True) + EPS)
         # Quantile of a Laplacian of scale b = E|w|: −b ln(2 − 2τ)
         bound = -w.detach().abs().mean() * math.log(2 - 2 * self.tau)
         w = torch.minimum(torch.maximum(w, -bound), bound)
-        if self.training:
-            # The sign does not see the scale; its gradient does.
-            a = a / torch.sqrt(a.var((1, 2, 3), keepdim=True) + 1e-5)
-        signs = F.conv2d(SignOfActivations.apply(a), SignOfWeights.apply(w), None, self.stride, self.padding)
+        signs = F.conv2d(
+            SignOfActivations.apply(a, self.training), SignOfWeights.apply(w), None, self.stride, self.padding
+        )
         return signs * self.scale
 
 

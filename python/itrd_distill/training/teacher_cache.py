@@ -15,11 +15,11 @@ from itrd_distill.training.settings import Recipe
 
 
 class TeacherCache(L.Callback):
-    """Logits and penultimate features of all training images in float32, one file for the views of each epoch.
+    """Logits and penultimate features of all training images, one file for the views of each epoch.
 
     What an image looks like is a function of seed, epoch and image alone, so every method and student that trains with
     one seed shows the teacher the same views; images that are not augmented look the same always and take one file.
-    An epoch whose file is missing is computed before it begins.
+    An epoch whose file is missing is computed before it begins, in the precision of the run.
 
     Args:
         folder: that holds the caches of all teachers and data sets.
@@ -30,13 +30,14 @@ class TeacherCache(L.Callback):
 
     def __init__(self, folder: Path, teacher: nn.Module, data: ImageData, recipe: Recipe) -> None:
         self.teacher, self.images, self.recipe = teacher, data.train, recipe
-        self.folder = folder / fingerprint(teacher, recipe.data.name, recipe.data.options, data.train.labels.tolist())
+        made_from = recipe.data.name, recipe.data.options, data.train.labels.tolist(), recipe.trainer.precision
+        self.folder = folder / fingerprint(teacher, *made_from)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         epoch = trainer.current_epoch
         path = self.folder / (f"seed{self.recipe.seed}-epoch{epoch}.pt" if self.images.augmented else "fixed.pt")
         if trainer.is_global_zero and not path.is_file():
-            held = self._compute(epoch, module.device)
+            held = self._compute(epoch, trainer, module.device)
             write_atomically(path, lambda partial: torch.save(held, partial))
         trainer.strategy.barrier()
         held = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,12 +49,12 @@ class TeacherCache(L.Callback):
         return Outputs(self.logits[index].to(device), Features((), self.penultimate[index].to(device)))
 
     @torch.no_grad()
-    def _compute(self, epoch: int, device: torch.device) -> dict[str, Tensor]:
+    def _compute(self, epoch: int, trainer: L.Trainer, device: torch.device) -> dict[str, Tensor]:
         data = self.recipe.data
         batches = loader(self.images, data.test_batch_size, train=False, seed=self.recipe.seed, workers=data.workers)
         batches.sampler.set_epoch(epoch)
         logits, penultimate = [], []
-        with torch.autocast(device.type, enabled=False):
+        with trainer.precision_plugin.forward_context():
             for batch in batches:
                 said = Outputs(*self.teacher(batch.images.to(device), return_features=True))
                 logits.append(said.logits.cpu())
