@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 import yaml
 from rich.console import Console
+from torch import nn
 
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page
+from itrd_distill.speed import measure_speeds
 from itrd_distill.training.checkpoints import latest
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.run import RunResult, load_teacher, train
@@ -32,6 +34,9 @@ def compare(
     sweep: Sweep | None = None,
     console: Console | None = None,
     train_teacher: Callable[[], None] | None = None,
+    speed_seconds: float = 0.0,
+    command: str = "",
+    transfer_to: Recipe | None = None,
 ) -> Path:
     """Run every recipe with seeds 0, 1, …; write results.json and report.html.
 
@@ -42,6 +47,9 @@ def compare(
         sweep: the setting in which the recipes differ, for a plot against it.
         console: where to print.
         train_teacher: called where the teacher's checkpoint is missing.
+        speed_seconds: measure every method's speed for so long, `seeds` times in turn, in place of what the runs noted.
+        command: that asked for this, for results.json.
+        transfer_to: also probe every student, and the teacher, by this recipe.
 
     Returns:
         The path of the report.
@@ -66,13 +74,33 @@ def compare(
                 _, result = train(recipe, directory, data=data, teacher=teacher, checkpoint=latest(directory))
             console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
             runs.append(result)
-    write_results(out / "results.json", first, data, runs)
+    shown, notes = _speeds(recipes, data, teacher, seeds, speed_seconds)
+    runs = [replace(run, images_per_second=shown[run.method][run.seed]) if shown else run for run in runs]
+    write_results(out / "results.json", first, data, runs, command)
     report = out / "report.html"
     teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
-    write_page(_experiment(first, data, teacher_row, runs, sweep), report)
+    write_page(_experiment(first, data, teacher_row, runs, sweep, notes), report)
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Page: {report}", soft_wrap=True)
+    if transfer_to is not None:
+        from itrd_distill.transfer import transfer
+
+        transfer(transfer_to, first, runs, out, command, console)
     return report
+
+
+def _speeds(
+    recipes: dict[str, Recipe], data: ImageData, teacher: nn.Module, rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Speeds by method and round where they are measured apart, and what the page says of them."""
+    if seconds:
+        note = f"Speeds were measured after the runs: the methods in turn, {seconds:g} s each, {rounds} times."
+        return measure_speeds(recipes, data, teacher, rounds, seconds), [note]
+    if any(recipe.teacher.cache for recipe in recipes.values()):
+        return {}, [
+            "Speeds leave out the teacher where its outputs came from a cache: `--speed-seconds` measures them."
+        ]
+    return {}, []
 
 
 def finished(directory: Path, recipe: Recipe) -> RunResult | None:
@@ -91,10 +119,15 @@ def finished(directory: Path, recipe: Recipe) -> RunResult | None:
     return RunResult.read(directory) if (directory / "run.json").is_file() else None
 
 
-def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunResult]) -> None:
+def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunResult], command: str = "") -> None:
     results = {
+        "command": command,
         "dataset": data.name,
-        "teacher": {"model": recipe.teacher.model, "checkpoint": recipe.teacher.checkpoint},
+        "teacher": {
+            "model": recipe.teacher.model,
+            "checkpoint": recipe.teacher.checkpoint,
+            "test_accuracy": _known_accuracy(recipe),
+        },
         "student": {"model": recipe.student, "parameters": runs[0].parameters},
         "runs": [asdict(run) for run in runs],
         "versions": versions(),
@@ -119,7 +152,7 @@ def _what_matters(settings: dict) -> dict:
 
 
 def _experiment(
-    recipe: Recipe, data: ImageData, teacher: Model, runs: list[RunResult], sweep: Sweep | None
+    recipe: Recipe, data: ImageData, teacher: Model, runs: list[RunResult], sweep: Sweep | None, notes: list[str]
 ) -> Experiment:
     optimizer = recipe.optimizer
     course = f"times {optimizer.decay:g} after {optimizer.milestones}" if optimizer.milestones else "to 0 on a cosine"
@@ -130,6 +163,7 @@ def _experiment(
         student=Model(recipe.student, runs[0].parameters),
         runs=runs,
         test_images=len(data.test),
+        notes=notes,
         sweep=sweep,
         settings={
             "Training": f"{recipe.trainer.epochs} epochs in batches of {recipe.data.batch_size}",

@@ -26,23 +26,27 @@ class FeatureVectors(Images):
         return Batch(self.features[index], self.labels[index], index)
 
 
-def probe_command(recipe: Recipe, weights: Path, out: Path | None, console: Console | None = None) -> RunResult:
+def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:
+    """Probe and say what came out."""
+    directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
+    result = train_probe(recipe, weights, directory)
+    accuracy = f"{100 * result.test_accuracy:.2f} % test accuracy"
+    Console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
+    return result
+
+
+def train_probe(recipe: Recipe, weights: Path, directory: Path, data: ImageData | None = None) -> RunResult:
     """Train a linear classifier on the penultimate features of `recipe.student` with these weights.
 
     The features of the images, which are neither cropped nor flipped, are computed once and kept in features.pt.
     """
-    console = console or Console()
-    directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
-    data = create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
+    data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     # The classifier that is left behind says how many classes it had.
     classes = list(load_state(weights).values())[-1].shape[0]
     model = load_model(weights, recipe.student, classes)
     features = cached_features(model, data, recipe, directory / "features.pt")
     student = nn.Linear(features.train.features.shape[1], data.num_classes)
     _, result = train(recipe, directory, data=features, student=student)
-    console.print(
-        f"{recipe.student} → {data.name}: {100 * result.test_accuracy:.2f} % test accuracy of a linear classifier"
-    )
     return result
 
 

@@ -55,7 +55,12 @@ def resolve(name: str) -> dict[str, Any]:
     parts = rest.split("-")
     if len(parts) == 1:
         _check("model", rest, model_names(), name)
-        return _merged(base, _read("students.yaml").get(rest, {}), own_students.get(rest, {}), {"name": name, "student": rest, "method": "none"})
+        return _merged(
+            base,
+            _read("students.yaml").get(rest, {}),
+            own_students.get(rest, {}),
+            {"name": name, "student": rest, "method": "none"},
+        )
     if len(parts) != 3:
         raise ValueError(f"recipe {name!r} is neither DATASET/MODEL nor DATASET/TEACHER-STUDENT-METHOD")
     teacher, student, method = parts

@@ -77,10 +77,7 @@ class Distiller(L.LightningModule):
 
     def configure_optimizers(self):
         settings = self.optimizer_settings
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(
-            trained, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
+        optimizer = settings.create(self)
         return {"optimizer": optimizer, "lr_scheduler": settings.schedule(optimizer, self.trainer.max_epochs)}
 
     def train(self, mode: bool = True) -> "Distiller":

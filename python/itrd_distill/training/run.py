@@ -88,9 +88,7 @@ def train(
     # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
     L.seed_everything(recipe.seed, verbose=False)
     student = student or create_model(recipe.student, data.num_classes)
-    module = _module(recipe, student, teacher, data)
-    if recipe.trainer.channels_last:
-        module.to(memory_format=torch.channels_last)
+    module = assemble(recipe, student, teacher, data)
     if checkpoint is None:
         if module.loss is not None and module.loss.preparation_epochs:
             prepare(module.loss, teacher, data, recipe)
@@ -157,14 +155,17 @@ def _clear(directory: Path) -> None:
         shutil.rmtree(directory / leftover, ignore_errors=True)
 
 
-def _module(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
-    loss = recipe.loss
+def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
+    """What is trained: the student, the frozen teacher and the loss between them."""
+    loss, criterion = recipe.loss, None
     if loss.name == "none":
-        return Distiller(student, None, None, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
-    if teacher is None:
+        teacher = None
+    elif teacher is None:
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
-    criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
-    return Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
+    else:
+        criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+    module = Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
+    return module.to(memory_format=torch.channels_last) if recipe.trainer.channels_last else module
 
 
 def _cache(recipe: Recipe, module: Distiller, data: ImageData) -> list[TeacherCache]:

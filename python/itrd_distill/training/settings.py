@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch.optim import Optimizer
+from torch import nn
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 
@@ -78,6 +79,11 @@ class OptimizerSettings:
     weight_decay: float = 5e-4
     milestones: list[int] = field(default_factory=list)
     decay: float = 0.1
+
+    def create(self, module: nn.Module) -> SGD:
+        """SGD on everything in `module` that is trained."""
+        trained = [p for p in module.parameters() if p.requires_grad]
+        return SGD(trained, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def schedule(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
         if self.milestones:
