@@ -15,14 +15,15 @@ from itrd_distill.training.files import load_model
 
 # name: (parameters at 100 classes as the literature on this benchmark gives them, feature width, the network once more)
 BENCHMARK = {
-    "resnet8": (None, 64, naive.resnet),
-    "resnet14": (None, 64, naive.resnet),
+    "resnet8": (0.08, 64, naive.resnet),
+    "resnet14": (0.18, 64, naive.resnet),
     "resnet20": (0.28, 64, naive.resnet),
     "resnet32": (0.47, 64, naive.resnet),
     "resnet56": (0.86, 64, naive.resnet),
     "resnet110": (1.74, 64, naive.resnet),
     "resnet8x4": (1.23, 256, naive.resnet),
     "resnet32x4": (7.43, 256, naive.resnet),
+    "wrn_16_1": (0.18, 64, naive.wide_resnet),
     "wrn_16_2": (0.70, 128, naive.wide_resnet),
     "wrn_40_1": (0.57, 64, naive.wide_resnet),
     "wrn_40_2": (2.26, 128, naive.wide_resnet),
@@ -104,13 +105,41 @@ def test_features_feed_the_logits(name):
         millions, width, _ = BENCHMARK[name]
         assert features.penultimate.shape == (2, width)
         assert len(features.stages) >= 4
-        if millions is not None:
-            assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
+        assert millions_of(model) == millions
     features.stages[0].sum().backward(retain_graph=True)
     model.train()
     model.zero_grad()
     model(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def millions_of(model):
+    return round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
+
+
+# Classes, parameters in millions, feature width: the first three as published, one-bit students counted by hand:
+# a convolution's weights and its scales, and two for each channel of a batch norm.
+OTHERS = {
+    "ResNet18": (10, 11.17, 512),
+    "imagenet_resnet18": (1000, 11.69, 512),
+    "imagenet_resnet34": (1000, 21.80, 512),
+    "resnet18_1bit": (10, 11.18, 512),
+    "resnet18A_1bit": (10, 0.74, 128),
+    "resnet20_1bit": (10, 0.27, 64),
+    "resnet8_1bit": (10, 0.08, 64),
+}
+
+
+def test_every_model_is_counted():
+    assert {*BENCHMARK, *OTHERS, "convnet_8_16", "convnet_32_64"} == set(model_names())
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_models_have_the_size_of_their_originals(name):
+    classes, millions, width = OTHERS[name]
+    model = create_model(name, classes).eval()
+    assert millions_of(model) == millions
+    assert model(images_for(name), return_features=True)[1].penultimate.shape == (2, width)
 
 
 @pytest.mark.parametrize("name", ORDER)

@@ -14,7 +14,14 @@ from itrd_distill.models import create_model
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
 from itrd_distill.training.run import RunResult, probe, train
-from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
+from itrd_distill.training.settings import (
+    DataSettings,
+    LossSettings,
+    OptimizerSettings,
+    Recipe,
+    TeacherSettings,
+    TrainerSettings,
+)
 from itrd_kernels.backends import reference
 
 RECIPE = Recipe(
@@ -141,6 +148,29 @@ def test_a_loss_needs_a_teacher(data):
     student = create_model("convnet_8_16", 10)
     with pytest.raises(ValueError, match="needs a teacher"):
         Distiller(student, None, object(), 10, OptimizerSettings())
+
+
+def test_plain_training_asks_for_no_teachers_weights(data, tmp_path):
+    recipe = replace(
+        RECIPE,
+        loss=LossSettings("none"),
+        trainer=TrainerSettings(1, "cpu"),
+        teacher=TeacherSettings("vgg13", "none.pt"),
+    )
+    train(recipe, tmp_path, data=data)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at none.pt"):
+        train(replace(recipe, loss=LossSettings("kd")), tmp_path / "kd", data=data)
+
+
+def test_channels_last_changes_nothing_but_rounding(tmp_path):
+    data = create_data("digits", train_images=20, enlarged=True)
+    data = data._replace(test=data.train)
+    recipe = Recipe(student="resnet8", data=DataSettings(batch_size=10), trainer=TrainerSettings(1, "cpu"))
+    plain, _ = train(recipe, tmp_path / "plain", data=data)
+    other, _ = train(replace(recipe, trainer=replace(recipe.trainer, channels_last=True)), tmp_path / "last", data=data)
+    assert other.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not plain.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(other.state_dict(), plain.state_dict(), rtol=1e-2, atol=1e-3)
 
 
 def test_probe_leaves_the_models_alone(data, teacher):
