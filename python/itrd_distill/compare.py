@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from itrd_distill.data import ImageData, create_data
-from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page
+from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
 from itrd_distill.speed import measure_speeds
 from itrd_distill.training.checkpoints import latest
 from itrd_distill.training.files import write_atomically
@@ -63,8 +63,9 @@ def compare(
         train_teacher()
     teacher = load_teacher(first, data)
     runs = []
-    for method, recipe in recipes.items():
-        for seed in range(seeds):
+    # Seed by seed: whoever stops early has every method.
+    for seed in range(seeds):
+        for method, recipe in recipes.items():
             recipe = replace(recipe, method=method, seed=seed)
             directory = out / method / f"seed{seed}"
             result = finished(directory, recipe)
@@ -74,12 +75,15 @@ def compare(
                 _, result = train(recipe, directory, data=data, teacher=teacher, checkpoint=latest(directory))
             console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
             runs.append(result)
+    runs.sort(key=lambda run: list(recipes).index(run.method))
     shown, notes = _speeds(recipes, data, teacher, seeds, speed_seconds)
     runs = [replace(run, images_per_second=shown[run.method][run.seed]) if shown else run for run in runs]
     write_results(out / "results.json", first, data, runs, command)
     report = out / "report.html"
     teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
-    write_page(_experiment(first, data, teacher_row, runs, sweep, notes), report)
+    experiment = _experiment(first, data, teacher_row, runs, sweep, notes)
+    write_page(experiment, report)
+    write_plots(experiment, out / "plots")
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Page: {report}", soft_wrap=True)
     if transfer_to is not None:

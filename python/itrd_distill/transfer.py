@@ -9,7 +9,7 @@ from rich.console import Console
 from itrd_distill.compare import finished, write_results
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.probe import train_probe
-from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page
+from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page, write_plots
 from itrd_distill.training.run import RunResult
 from itrd_distill.training.settings import Recipe
 
@@ -54,6 +54,7 @@ def transfer(recipe: Recipe, teacher: Recipe, runs: Sequence[RunResult], out: Pa
         versions=versions(),
     )
     write_page(page, folder / "report.html")
+    write_plots(page, folder / "plots")
     console.print(table(f"Linear classifier on {data.name}", teacher_row, summarise(results)))
     console.print(f"Page: {folder / 'report.html'}", soft_wrap=True)
     return folder / "report.html"

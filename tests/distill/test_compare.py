@@ -2,6 +2,7 @@
 
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -39,6 +40,11 @@ def test_results_and_page_hold_every_run(folder):
     page = (out / "report.html").read_text()
     assert page.count("<figure") == 7  # accuracy, speed, cross-entropy, KD, two of ITRD, CRD
     assert not re.search(r"<script|<link|<img|\bsrc=", page)
+    plots = {path.stem: path.read_text() for path in (out / "plots").glob("*.svg")}
+    assert {"accuracy", "speed", "cross_entropy", "kd", "correlation", "mutual_information", "crd"} == plots.keys()
+    for text in plots.values():
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert not re.search(r"currentColor|var\(", text)
     for label in ("KD", "CRD", "ITRD, correlation + MI"):
         assert label in page
 

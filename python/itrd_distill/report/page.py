@@ -73,6 +73,14 @@ def write_page(experiment: Experiment, path: Path) -> None:
     write_atomically(path, lambda partial: partial.write_text(page, "utf-8"))
 
 
+def write_plots(experiment: Experiment, folder: Path) -> None:
+    """The page's plots as files of their own, NAME.svg."""
+    looks = styles([summary.method for summary in summarise(experiment.runs)])
+    for plot in _plots(experiment, looks):
+        text = plot.standalone(looks)
+        write_atomically(folder / f"{plot.name}.svg", lambda partial, text=text: partial.write_text(text, "utf-8"))
+
+
 def _plots(experiment: Experiment, looks: Mapping) -> list[plots.Plot]:
     runs = experiment.runs
     found = [plots.accuracy_curves(runs, looks)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, loader
@@ -36,9 +37,13 @@ class TeacherCache(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         epoch = trainer.current_epoch
         path = self.folder / (f"seed{self.recipe.seed}-epoch{epoch}.pt" if self.images.augmented else "fixed.pt")
-        if trainer.is_global_zero and not path.is_file():
-            held = self._compute(epoch, trainer, module.device)
-            write_atomically(path, lambda partial: torch.save(held, partial))
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Runs side by side: one computes, the others wait for it.
+            with FileLock(path.with_suffix(".lock")):
+                if not path.is_file():
+                    held = self._compute(epoch, trainer, module.device)
+                    write_atomically(path, lambda partial: torch.save(held, partial))
         trainer.strategy.barrier()
         held = torch.load(path, map_location="cpu", weights_only=True)
         self.logits, self.penultimate = held["logits"], held["penultimate"]
