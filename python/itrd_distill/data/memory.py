@@ -49,7 +49,7 @@ def in_memory(
 
 
 def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """By channel of uint8 images (N, c, h, w), of values from 0 to 1: from how often each value occurs, in little memory."""
+    """By channel of uint8 images (N, c, h, w) as values from 0 to 1: counted, which takes little memory."""
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):
