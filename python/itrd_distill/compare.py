@@ -81,7 +81,8 @@ def compare(
     write_results(out / "results.json", first, data, runs, command)
     report = out / "report.html"
     teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
-    experiment = _experiment(first, data, teacher_row, runs, sweep, notes)
+    cached = any(recipe.teacher.cache for recipe in recipes.values())
+    experiment = _experiment(first, data, teacher_row, runs, sweep, notes, speed=bool(shown) or not cached)
     write_page(experiment, report)
     write_plots(experiment, out / "plots")
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
@@ -101,9 +102,7 @@ def _speeds(
         note = f"Speeds were measured after the runs: the methods in turn, {seconds:g} s each, {rounds} times."
         return measure_speeds(recipes, data, teacher, rounds, seconds), [note]
     if any(recipe.teacher.cache for recipe in recipes.values()):
-        return {}, [
-            "Speeds leave out the teacher where its outputs came from a cache: `--speed-seconds` measures them."
-        ]
+        return {}, ["No speeds are shown: the teacher's outputs came from a cache."]
     return {}, []
 
 
@@ -156,7 +155,13 @@ def _what_matters(settings: dict) -> dict:
 
 
 def _experiment(
-    recipe: Recipe, data: ImageData, teacher: Model, runs: list[RunResult], sweep: Sweep | None, notes: list[str]
+    recipe: Recipe,
+    data: ImageData,
+    teacher: Model,
+    runs: list[RunResult],
+    sweep: Sweep | None,
+    notes: list[str],
+    speed: bool,
 ) -> Experiment:
     optimizer = recipe.optimizer
     course = f"times {optimizer.decay:g} after {optimizer.milestones}" if optimizer.milestones else "to 0 on a cosine"
@@ -168,6 +173,7 @@ def _experiment(
         runs=runs,
         test_images=len(data.test),
         notes=notes,
+        speed=speed,
         sweep=sweep,
         settings={
             "Training": f"{recipe.trainer.epochs} epochs in batches of {recipe.data.batch_size}",

@@ -110,7 +110,10 @@ def test_students_are_probed_and_speeds_measured_apart(folder, monkeypatch):
     # Both again: nothing is left to train.
     monkeypatch.setattr("itrd_distill.compare.train", None)
     monkeypatch.setattr("itrd_distill.transfer.train_probe", None)
-    compare(*arguments)
+    compare(*arguments, "--teacher.cache", "cache")
+    page = (out / "report.html").read_text()
+    assert "No speeds are shown" in page
+    assert "images / s" not in page
 
 
 @pytest.mark.parametrize(

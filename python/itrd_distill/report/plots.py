@@ -146,6 +146,8 @@ def _panel(x_label: str, y_label: str):
         axes = figure.add_subplot()
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
+        if x_label == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
 
 
