@@ -44,7 +44,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def recipe_first(arguments: list[str]) -> list[str]:
-    """The arguments with --recipe before all other options: what the command line says goes over it, wherever it is."""
+    """The arguments with --recipe before all other options: what the command line says goes over it, wherever it is.
+
+    `--download` is short for `--data.download true`.
+    """
+    arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
     for i, argument in enumerate(arguments):
         if argument == "--recipe" or argument.startswith("--recipe="):
             end = i + (2 if argument == "--recipe" else 1)

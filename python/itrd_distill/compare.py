@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 import yaml
 from rich.console import Console
+from torch import nn
 
 from itrd_distill.data import ImageData, create_data
-from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page
+from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
+from itrd_distill.speed import measure_speeds
 from itrd_distill.training.checkpoints import latest
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.run import RunResult, load_teacher, train
@@ -18,6 +20,7 @@ from itrd_distill.training.settings import Recipe
 
 # What may differ between a finished run and what is asked for without making it another run.
 _MACHINE = {
+    "teacher": ("cache",),
     "data": ("root", "download", "workers", "test_batch_size"),
     "trainer": ("accelerator", "devices", "checkpoint_every"),
 }
@@ -31,6 +34,9 @@ def compare(
     sweep: Sweep | None = None,
     console: Console | None = None,
     train_teacher: Callable[[], None] | None = None,
+    speed_seconds: float = 0.0,
+    command: str = "",
+    transfer_to: Recipe | None = None,
 ) -> Path:
     """Run every recipe with seeds 0, 1, …; write results.json and report.html.
 
@@ -41,6 +47,9 @@ def compare(
         sweep: the setting in which the recipes differ, for a plot against it.
         console: where to print.
         train_teacher: called where the teacher's checkpoint is missing.
+        speed_seconds: measure every method's speed for so long, `seeds` times in turn, in place of what the runs noted.
+        command: that asked for this, for results.json.
+        transfer_to: also probe every student, and the teacher, by this recipe.
 
     Returns:
         The path of the report.
@@ -54,8 +63,9 @@ def compare(
         train_teacher()
     teacher = load_teacher(first, data)
     runs = []
-    for method, recipe in recipes.items():
-        for seed in range(seeds):
+    # Seed by seed: whoever stops early has every method.
+    for seed in range(seeds):
+        for method, recipe in recipes.items():
             recipe = replace(recipe, method=method, seed=seed)
             directory = out / method / f"seed{seed}"
             result = finished(directory, recipe)
@@ -65,13 +75,35 @@ def compare(
                 _, result = train(recipe, directory, data=data, teacher=teacher, checkpoint=latest(directory))
             console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
             runs.append(result)
-    write_results(out / "results.json", first, data, runs)
+    runs.sort(key=lambda run: list(recipes).index(run.method))
+    shown, notes = _speeds(recipes, data, teacher, seeds, speed_seconds)
+    runs = [replace(run, images_per_second=shown[run.method][run.seed]) if shown else run for run in runs]
+    write_results(out / "results.json", first, data, runs, command)
     report = out / "report.html"
     teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
-    write_page(_experiment(first, data, teacher_row, runs, sweep), report)
+    cached = any(recipe.teacher.cache for recipe in recipes.values())
+    experiment = _experiment(first, data, teacher_row, runs, sweep, notes, speed=bool(shown) or not cached)
+    write_page(experiment, report)
+    write_plots(experiment, out / "plots")
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Page: {report}", soft_wrap=True)
+    if transfer_to is not None:
+        from itrd_distill.transfer import transfer
+
+        transfer(transfer_to, first, runs, out, command, console)
     return report
+
+
+def _speeds(
+    recipes: dict[str, Recipe], data: ImageData, teacher: nn.Module, rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], list[str]]:
+    """Speeds by method and round where they are measured apart, and what the page says of them."""
+    if seconds:
+        note = f"Speeds were measured after the runs: the methods in turn, {seconds:g} s each, {rounds} times."
+        return measure_speeds(recipes, data, teacher, rounds, seconds), [note]
+    if any(recipe.teacher.cache for recipe in recipes.values()):
+        return {}, ["No speeds are shown: the teacher's outputs came from a cache."]
+    return {}, []
 
 
 def finished(directory: Path, recipe: Recipe) -> RunResult | None:
@@ -90,10 +122,15 @@ def finished(directory: Path, recipe: Recipe) -> RunResult | None:
     return RunResult.read(directory) if (directory / "run.json").is_file() else None
 
 
-def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunResult]) -> None:
+def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunResult], command: str = "") -> None:
     results = {
+        "command": command,
         "dataset": data.name,
-        "teacher": {"model": recipe.teacher.model, "checkpoint": recipe.teacher.checkpoint},
+        "teacher": {
+            "model": recipe.teacher.model,
+            "checkpoint": recipe.teacher.checkpoint,
+            "test_accuracy": _known_accuracy(recipe),
+        },
         "student": {"model": recipe.student, "parameters": runs[0].parameters},
         "runs": [asdict(run) for run in runs],
         "versions": versions(),
@@ -108,15 +145,23 @@ def _known_accuracy(recipe: Recipe) -> float | None:
 
 
 def _what_matters(settings: dict) -> dict:
+    # Without a distillation loss the teacher is not looked at.
+    ignored = {"name", "teacher"} if settings["loss"]["name"] == "none" else {"name"}
     return {
         key: {k: v for k, v in value.items() if k not in _MACHINE.get(key, ())} if isinstance(value, dict) else value
         for key, value in settings.items()
-        if key != "name"
+        if key not in ignored
     }
 
 
 def _experiment(
-    recipe: Recipe, data: ImageData, teacher: Model, runs: list[RunResult], sweep: Sweep | None
+    recipe: Recipe,
+    data: ImageData,
+    teacher: Model,
+    runs: list[RunResult],
+    sweep: Sweep | None,
+    notes: list[str],
+    speed: bool,
 ) -> Experiment:
     optimizer = recipe.optimizer
     course = f"times {optimizer.decay:g} after {optimizer.milestones}" if optimizer.milestones else "to 0 on a cosine"
@@ -127,6 +172,8 @@ def _experiment(
         student=Model(recipe.student, runs[0].parameters),
         runs=runs,
         test_images=len(data.test),
+        notes=notes,
+        speed=speed,
         sweep=sweep,
         settings={
             "Training": f"{recipe.trainer.epochs} epochs in batches of {recipe.data.batch_size}",

@@ -1,11 +1,12 @@
 """`itrd-distill compare`: which recipes a comparison consists of."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from itrd_distill.compare import compare
-from itrd_distill.recipes import methods
+from itrd_distill.recipes import methods, teacher_recipe
 from itrd_distill.report import Sweep
 from itrd_distill.training.command import train_command
 from itrd_distill.training.settings import Recipe
@@ -30,6 +31,10 @@ def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Rec
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
     parser.add_argument("--out", type=Path, help="folder of the comparison (default: runs/compare/PAIR)")
     parser.add_argument("--teacher-epochs", type=int, help="epochs for a teacher that has to be trained first")
+    parser.add_argument("--probe", help="DATASET: also train a linear classifier on its images and every student")
+    parser.add_argument(
+        "--speed-seconds", type=float, default=0.0, help="measure each method's speed apart, so long, in turn"
+    )
     own, overrides = parser.parse_known_args(arguments)
     if own.sweep is None:
         recipes = {method: parse(["--recipe", f"{own.pair}-{method}", *overrides]) for method in own.methods}
@@ -42,7 +47,16 @@ def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Rec
         own.out or Path("runs", "compare", own.pair, sweep.name if sweep else ""),
         sweep=sweep,
         train_teacher=lambda: _train_teacher(own, overrides, parse),
+        speed_seconds=own.speed_seconds,
+        command=shlex.join(["itrd-distill", "compare", *arguments]),
+        transfer_to=_probe(own, overrides, parse) if own.probe else None,
     )
+
+
+def _probe(own, overrides: list[str], parse) -> Recipe:
+    student = own.pair.rpartition("-")[2]
+    shared = _kept(overrides, ("--data.root", "--data.download", "--download", "--trainer.accelerator"))
+    return parse(["--recipe", f"{own.probe}/{student}", *shared])
 
 
 def _swept(own, overrides: list[str], parse) -> tuple[dict[str, Recipe], Sweep]:
@@ -65,11 +79,24 @@ def _swept(own, overrides: list[str], parse) -> tuple[dict[str, Recipe], Sweep]:
 
 def _train_teacher(own, overrides: list[str], parse) -> None:
     """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
-    teacher = own.pair.rpartition("-")[0]
-    shared = ("--data.", "--trainer.accelerator", "--trainer.devices", "--trainer.precision")
+    shared = (
+        "--data.",
+        "--download",
+        "--trainer.accelerator",
+        "--trainer.devices",
+        "--trainer.precision",
+        "--trainer.channels_last",
+    )
+    kept = _kept(overrides, shared)
+    epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
+    train_command(parse(["--recipe", teacher_recipe(own.pair), *kept, *epochs]), None, resume=True, ckpt_path=None)
+
+
+def _kept(overrides: list[str], names: tuple[str, ...]) -> list[str]:
+    """The options that begin with one of these names, with their values, but for the choice of fewer images."""
     kept = []
     for i, argument in enumerate(overrides):
-        if argument.startswith(shared) and not argument.startswith("--data.options.train_images"):
-            kept += [argument] if "=" in argument else overrides[i : i + 2]
-    epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
-    train_command(parse(["--recipe", teacher, *kept, *epochs]), None, resume=True, ckpt_path=None)
+        if argument.startswith(names) and not argument.startswith("--data.options.train_images"):
+            alone = "=" in argument or argument == "--download"
+            kept += [argument] if alone else overrides[i : i + 2]
+    return kept

@@ -1,7 +1,5 @@
 """Transfer: a linear classifier on the frozen features of a trained model, on other images (section 5.1, Table 4)."""
 
-import hashlib
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,10 +10,13 @@ from itrd_distill.data import Batch, ImageData, Images, create_data, loader
 from itrd_distill.training.files import load_model, load_state, write_atomically
 from itrd_distill.training.run import RunResult, train
 from itrd_distill.training.settings import Recipe
+from itrd_distill.training.teacher_cache import fingerprint
 
 
 class FeatureVectors(Images):
     """Features (N, d) and labels (N,), in the place of images."""
+
+    augmented = False
 
     def __init__(self, features: Tensor, labels: Tensor) -> None:
         self.features, self.labels = features, labels
@@ -25,35 +26,39 @@ class FeatureVectors(Images):
         return Batch(self.features[index], self.labels[index], index)
 
 
-def probe_command(recipe: Recipe, weights: Path, out: Path | None, console: Console | None = None) -> RunResult:
+def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:
+    """Probe and say what came out."""
+    directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
+    result = train_probe(recipe, weights, directory)
+    accuracy = f"{100 * result.test_accuracy:.2f} % test accuracy"
+    Console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
+    return result
+
+
+def train_probe(recipe: Recipe, weights: Path, directory: Path, data: ImageData | None = None) -> RunResult:
     """Train a linear classifier on the penultimate features of `recipe.student` with these weights.
 
     The features of the images, which are neither cropped nor flipped, are computed once and kept in features.pt.
     """
-    console = console or Console()
-    directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
-    data = create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
+    data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     # The classifier that is left behind says how many classes it had.
     classes = list(load_state(weights).values())[-1].shape[0]
     model = load_model(weights, recipe.student, classes)
     features = cached_features(model, data, recipe, directory / "features.pt")
     student = nn.Linear(features.train.features.shape[1], data.num_classes)
     _, result = train(recipe, directory, data=features, student=student)
-    console.print(
-        f"{recipe.student} → {data.name}: {100 * result.test_accuracy:.2f} % test accuracy of a linear classifier"
-    )
     return result
 
 
 def cached_features(model: nn.Module, data: ImageData, recipe: Recipe, path: Path) -> ImageData:
     """The data set with features for images; read from `path` if they are those of this model and these images."""
-    fingerprint = _fingerprint(model, recipe)
+    made_from = fingerprint(model, recipe.data.name, sorted(recipe.data.options.items()))
     if path.is_file():
         held = torch.load(path, map_location="cpu", weights_only=True)
-        if held["fingerprint"] == fingerprint:
+        if held["fingerprint"] == made_from:
             return _as_data(data, held)
     held = {
-        "fingerprint": fingerprint,
+        "fingerprint": made_from,
         **{split: extract(model, getattr(data, split), recipe) for split in ("train", "test")},
     }
     write_atomically(path, lambda partial: torch.save(held, partial))
@@ -65,7 +70,7 @@ def extract(model: nn.Module, images: Images, recipe: Recipe) -> dict[str, Tenso
     """Penultimate features and labels of all images, in their order and as they are."""
     device = torch.device("cuda" if torch.cuda.is_available() and recipe.trainer.accelerator != "cpu" else "cpu")
     model.eval().to(device)
-    augmented, images.augmented = getattr(images, "augmented", False), False
+    augmented, images.augmented = images.augmented, False
     batches = loader(images, recipe.data.test_batch_size, train=False, workers=recipe.data.workers)
     found = [(model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in batches]
     images.augmented = augmented
@@ -74,15 +79,3 @@ def extract(model: nn.Module, images: Images, recipe: Recipe) -> dict[str, Tenso
 
 def _as_data(data: ImageData, held: dict) -> ImageData:
     return data._replace(train=FeatureVectors(**held["train"]), test=FeatureVectors(**held["test"]))
-
-
-def _fingerprint(model: nn.Module, recipe: Recipe) -> str:
-    digest = hashlib.sha256(repr((recipe.data.name, sorted(asdict(recipe.data)["options"].items()))).encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            if value.dim()
-            else repr(value).encode()
-        )
-    return digest.hexdigest()

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
+import killed_runs
 import lightning as L
 import pytest
 import torch
@@ -60,6 +61,29 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
     main([*arguments, "--out", str(killed), "--resume"])
     expected, found = weights(whole), weights(killed)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A folder with a run killed at each moment, and the weights of one that was not."""
+    folder = tmp_path_factory.mktemp("killed")
+    whole, _ = train(killed_runs.RECIPE, folder / "whole", **killed_runs.settings())
+    subprocess.run([sys.executable, killed_runs.__file__, str(folder)], check=True, timeout=600)
+    return folder, whole.state_dict()
+
+
+@pytest.mark.parametrize("moment", killed_runs.MOMENTS)
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_weights(moment, killed):
+    folder, expected = killed
+    directory = folder / moment
+    assert not (directory / "run.json").exists()
+    checkpoint = checkpoints.latest(directory)
+    assert (checkpoint is None) == (moment == "first step")
+    torch.manual_seed(12345)
+    resumed, result = train(killed_runs.RECIPE, directory, checkpoint=checkpoint, **killed_runs.settings())
+    assert [row["epoch"] for row in result.history] == [0, 1, 2, 3]
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, expected[name]), name
 
 
 def test_out_of_disk_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):

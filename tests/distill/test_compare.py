@@ -2,6 +2,7 @@
 
 import json
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -39,6 +40,11 @@ def test_results_and_page_hold_every_run(folder):
     page = (out / "report.html").read_text()
     assert page.count("<figure") == 7  # accuracy, speed, cross-entropy, KD, two of ITRD, CRD
     assert not re.search(r"<script|<link|<img|\bsrc=", page)
+    plots = {path.stem: path.read_text() for path in (out / "plots").glob("*.svg")}
+    assert {"accuracy", "speed", "cross_entropy", "kd", "correlation", "mutual_information", "crd"} == plots.keys()
+    for text in plots.values():
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert not re.search(r"currentColor|var\(", text)
     for label in ("KD", "CRD", "ITRD, correlation + MI"):
         assert label in page
 
@@ -82,6 +88,32 @@ def test_a_sweep_draws_accuracy_against_the_setting(folder, monkeypatch):
     assert {r["method"] for r in results["runs"]} == {"itrd, alpha = 2", "itrd, alpha = 1.01"}
     assert "alpha: 1.01" in (out / "itrd, alpha = 1.01" / "seed0" / "recipe.yaml").read_text()
     assert "Accuracy against alpha" in (out / "report.html").read_text()
+
+
+def test_students_are_probed_and_speeds_measured_apart(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("itrd_distill.compare.measure_speeds", lambda *_: {"kd": [11.0, 22.0], "crd": [33.0, 44.0]})
+    arguments = ["--methods", "kd", "crd", "--seeds", "2", "--trainer.epochs", "2", "--probe", "digits"]
+    compare(*arguments, "--speed-seconds", "3")
+    out = folder / "runs" / "compare" / PAIR
+    results = json.loads((out / "results.json").read_text())
+    assert [run["images_per_second"] for run in results["runs"]] == [11, 22, 33, 44]
+    assert results["command"].startswith(f"itrd-distill compare {PAIR} --teacher-epochs 3")
+    assert "3 s each, 2 times" in (out / "report.html").read_text()
+    probed = json.loads((out / "probe-digits" / "results.json").read_text())
+    assert [(run["method"], run["seed"]) for run in probed["runs"]] == [("kd", 0), ("kd", 1), ("crd", 0), ("crd", 1)]
+    assert {run["parameters"] for run in probed["runs"]} == {16 * 10 + 10}
+    assert all(run["test_accuracy"] > 0.3 for run in probed["runs"])
+    page = (out / "probe-digits" / "report.html").read_text()
+    assert "Teacher" in page
+    assert "images / s" not in page
+    # Both again: nothing is left to train.
+    monkeypatch.setattr("itrd_distill.compare.train", None)
+    monkeypatch.setattr("itrd_distill.transfer.train_probe", None)
+    compare(*arguments, "--teacher.cache", "cache")
+    page = (out / "report.html").read_text()
+    assert "No speeds are shown" in page
+    assert "images / s" not in page
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,20 @@ import torch
 from torch import nn
 
 from itrd_distill.models import create_model, model_names
-from itrd_distill.models.binary import BinaryConv2d
+from itrd_distill.models.binary import BinaryConv2d, SignOfActivations
 from itrd_distill.training.files import load_model
 
 # name: (parameters at 100 classes as the literature on this benchmark gives them, feature width, the network once more)
 BENCHMARK = {
-    "resnet8": (None, 64, naive.resnet),
-    "resnet14": (None, 64, naive.resnet),
+    "resnet8": (0.08, 64, naive.resnet),
+    "resnet14": (0.18, 64, naive.resnet),
     "resnet20": (0.28, 64, naive.resnet),
     "resnet32": (0.47, 64, naive.resnet),
     "resnet56": (0.86, 64, naive.resnet),
     "resnet110": (1.74, 64, naive.resnet),
     "resnet8x4": (1.23, 256, naive.resnet),
     "resnet32x4": (7.43, 256, naive.resnet),
+    "wrn_16_1": (0.18, 64, naive.wide_resnet),
     "wrn_16_2": (0.70, 128, naive.wide_resnet),
     "wrn_40_1": (0.57, 64, naive.wide_resnet),
     "wrn_40_2": (2.26, 128, naive.wide_resnet),
@@ -104,13 +105,41 @@ def test_features_feed_the_logits(name):
         millions, width, _ = BENCHMARK[name]
         assert features.penultimate.shape == (2, width)
         assert len(features.stages) >= 4
-        if millions is not None:
-            assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
+        assert millions_of(model) == millions
     features.stages[0].sum().backward(retain_graph=True)
     model.train()
     model.zero_grad()
     model(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def millions_of(model):
+    return round(sum(p.numel() for p in model.parameters()) / 1e6, 2)
+
+
+# Classes, parameters in millions, feature width: the first three as published, one-bit students counted by hand:
+# a convolution's weights and its scales, and two for each channel of a batch norm.
+OTHERS = {
+    "ResNet18": (10, 11.17, 512),
+    "imagenet_resnet18": (1000, 11.69, 512),
+    "imagenet_resnet34": (1000, 21.80, 512),
+    "resnet18_1bit": (10, 11.18, 512),
+    "resnet18A_1bit": (10, 0.74, 128),
+    "resnet20_1bit": (10, 0.27, 64),
+    "resnet8_1bit": (10, 0.08, 64),
+}
+
+
+def test_every_model_is_counted():
+    assert {*BENCHMARK, *OTHERS, "convnet_8_16", "convnet_32_64"} == set(model_names())
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_models_have_the_size_of_their_originals(name):
+    classes, millions, width = OTHERS[name]
+    model = create_model(name, classes).eval()
+    assert millions_of(model) == millions
+    assert model(images_for(name), return_features=True)[1].penultimate.shape == (2, width)
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -184,6 +213,21 @@ def test_binary_gradients_are_the_authors():
     torch.testing.assert_close(a.grad, upstream * (2 - 2 * a.detach().abs()).clamp(min=0))
 
 
+def test_the_gradient_of_standardised_signs_passes_through_the_deviation():
+    """Against autograd of the same in single steps, with sign replaced by the quadratic whose slope it takes."""
+    torch.manual_seed(0)
+    a = 2 * torch.randn(3, 4, 5, 5, dtype=torch.float64) + 0.3
+    upstream = torch.randn_like(a)
+    expected, found = (a.clone().requires_grad_() for _ in range(2))
+    scaled = expected / torch.sqrt(expected.var((1, 2, 3), keepdim=True) + 1e-5)
+    inside = scaled.clamp(-1, 1)
+    (2 * inside - inside * inside.abs()).backward(upstream)
+    signs = SignOfActivations.apply(found, True)
+    signs.backward(upstream)
+    torch.testing.assert_close(signs, torch.sign(a))
+    torch.testing.assert_close(found.grad, expected.grad, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("tau", "passes"), [(0.85, False), (0.9999, True)])
 def test_weights_beyond_the_quantile_get_no_gradient(tau, passes, monkeypatch):
     """The gradient that reaches the clamp's input, with the standardisation taken out of the way."""
@@ -231,8 +275,10 @@ def test_a_binary_network_learns():
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_binary_weights_and_activations_are_one_bit():
-    model = create_model("resnet18A_1bit", 10).eval()
+# Two convolutions in each block; three shortcuts of ResNet-18.
+@pytest.mark.parametrize(("name", "convolutions"), [("resnet18A_1bit", 8 * 2 + 3), ("resnet20_1bit", 9 * 2)])
+def test_binary_weights_and_activations_are_one_bit(name, convolutions):
+    model = create_model(name, 10).eval()
     seen = []
     convolve = torch.nn.functional.conv2d
 
@@ -242,8 +288,9 @@ def test_binary_weights_and_activations_are_one_bit():
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(torch.nn.functional, "conv2d", watch)
-        model(images_for("resnet18A_1bit"))
+        model(images_for(name))
     binary = [pair for pair in seen if pair[1] <= {-1.0, 1.0}]
-    # Two convolutions in each of eight blocks and three shortcuts, all but the first convolution of the network.
-    assert len(binary) == 8 * 2 + 3
+    assert len(binary) == convolutions
+    # All but the first convolution of the network.
+    assert len(seen) == convolutions + 1
     assert all(a <= {-1.0, 0.0, 1.0} for a, _ in binary)

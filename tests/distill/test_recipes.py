@@ -80,6 +80,22 @@ def test_layers_go_over_one_another():
     }
 
 
+def test_a_data_set_may_leave_teachers_to_another_and_have_its_own_for_a_student():
+    settings = parsed("--recipe", "cifar10_jpeg_10k/resnet8x4-resnet8_1bit-itrd")
+    assert settings.teacher.checkpoint == "runs/cifar10_jpeg/resnet8x4/seed0/weights.pt"
+    assert recipes.teacher_recipe("cifar10_jpeg_10k/resnet8x4-resnet8_1bit") == "cifar10_jpeg/resnet8x4"
+    assert recipes.teacher_recipe("cifar100/wrn_40_2-wrn_16_2") == "cifar100/wrn_40_2"
+    assert (settings.data.batch_size, settings.trainer.epochs, settings.loss.options["alpha"]) == (64, 5, 1.01)
+    assert parsed("--recipe", "cifar10_jpeg_10k/resnet8x4-wrn_16_1-itrd").loss.options["alpha"] == 1.5
+    # A model trained plainly: the data set's settings for it hold as well.
+    assert parsed("--recipe", "cifar10_jpeg_10k/resnet8_1bit").trainer.epochs == 5
+
+
+def test_download_is_a_word():
+    assert parsed("--download", "--recipe", "cifar100/vgg8").data.download
+    assert not parsed("--recipe", "cifar100/vgg8").data.download
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_the_command_line_goes_over_the_recipe(first):
     recipe = ["--recipe", "cifar100/wrn_40_2-wrn_16_2-itrd"]

@@ -14,7 +14,14 @@ from itrd_distill.models import create_model
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
 from itrd_distill.training.run import RunResult, probe, train
-from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
+from itrd_distill.training.settings import (
+    DataSettings,
+    LossSettings,
+    OptimizerSettings,
+    Recipe,
+    TeacherSettings,
+    TrainerSettings,
+)
 from itrd_kernels.backends import reference
 
 RECIPE = Recipe(
@@ -23,6 +30,14 @@ RECIPE = Recipe(
     data=DataSettings("digits", batch_size=32),
     trainer=TrainerSettings(epochs=4, accelerator="cpu"),
 )
+
+# On 100 images and two small stages the defaults for CIFAR are out of place in a few.
+OPTIONS = {
+    "fitnet": {"stage": 1},
+    "crd": {"negatives": 50},
+    "wcord": {"negatives": 50},
+    "ft": {"preparation_epochs": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +112,9 @@ class Break(L.Callback):
             raise RuntimeError("broken off")
 
 
-@pytest.mark.parametrize("loss", ["none", "kd", "itrd"])
+@pytest.mark.parametrize("loss", ["none", *loss_names()])
 def test_resumed_run_ends_like_an_unbroken_one(loss, data, teacher, tmp_path):
-    recipe = replace(RECIPE, loss=LossSettings(loss))
+    recipe = replace(RECIPE, loss=LossSettings(loss, options=OPTIONS.get(loss, {})), optimizer=OptimizerSettings(0.001))
     whole, expected = train(recipe, tmp_path / "whole", data=data, teacher=teacher)
     with pytest.raises(RuntimeError, match="broken off"):
         train(recipe, tmp_path / "broken", data=data, teacher=teacher, callbacks=[Break(2)])
@@ -135,6 +150,29 @@ def test_a_loss_needs_a_teacher(data):
         Distiller(student, None, object(), 10, OptimizerSettings())
 
 
+def test_plain_training_asks_for_no_teachers_weights(data, tmp_path):
+    recipe = replace(
+        RECIPE,
+        loss=LossSettings("none"),
+        trainer=TrainerSettings(1, "cpu"),
+        teacher=TeacherSettings("vgg13", "none.pt"),
+    )
+    train(recipe, tmp_path, data=data)
+    with pytest.raises(FileNotFoundError, match="no checkpoint at none.pt"):
+        train(replace(recipe, loss=LossSettings("kd")), tmp_path / "kd", data=data)
+
+
+def test_channels_last_changes_nothing_but_rounding(tmp_path):
+    data = create_data("digits", train_images=20, enlarged=True)
+    data = data._replace(test=data.train)
+    recipe = Recipe(student="resnet8", data=DataSettings(batch_size=10), trainer=TrainerSettings(1, "cpu"))
+    plain, _ = train(recipe, tmp_path / "plain", data=data)
+    other, _ = train(replace(recipe, trainer=replace(recipe.trainer, channels_last=True)), tmp_path / "last", data=data)
+    assert other.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not plain.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(other.state_dict(), plain.state_dict(), rtol=1e-2, atol=1e-3)
+
+
 def test_probe_leaves_the_models_alone(data, teacher):
     student = create_model("convnet_8_16", 10).train()
     before = state(student)
@@ -143,15 +181,6 @@ def test_probe_leaves_the_models_alone(data, teacher):
     assert student.training
     assert isinstance(context.student, Outputs)
     assert context.teacher.features.penultimate.shape == (2, 64)
-
-
-# On 100 images and two small stages the defaults for CIFAR are out of place in a few.
-OPTIONS = {
-    "fitnet": {"stage": 1},
-    "crd": {"negatives": 50},
-    "wcord": {"negatives": 50},
-    "ft": {"preparation_epochs": 2},
-}
 
 
 @pytest.mark.parametrize("loss", loss_names())

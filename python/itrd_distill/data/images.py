@@ -23,9 +23,13 @@ class Batch(NamedTuple):
 
 
 class Images(Dataset):
-    """labels (N,) int64, and batches of images by keys (epoch, index); `seed` belongs to the augmentation."""
+    """labels (N,) int64, and batches of images by keys (epoch, index); `seed` belongs to the augmentation.
+
+    augmented: whether an image looks different in every epoch.
+    """
 
     labels: Tensor
+    augmented = True
     seed = 0
 
     def __len__(self) -> int:
@@ -111,6 +115,8 @@ def loader(
         num_workers=workers,
         drop_last=train,
         collate_fn=_as_it_is,
+        # Its own, lest when an iterator is made, which a resumed run does elsewhere, shift what the losses draw.
+        generator=torch.Generator().manual_seed(seed),
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -168,7 +168,12 @@ def _unpack(packed: Tensor, offsets: np.ndarray) -> Tensor:
     content = packed.numpy()
     pairs = itertools.pairwise(offsets)
     with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(lambda pair: _pixels(BytesIO(content[slice(*pair)].tobytes())), pairs)))
+        decoded = pool.map(lambda pair: _pixels(BytesIO(content[slice(*pair)].tobytes())), pairs)
+        first = next(decoded)
+        images = torch.empty(len(offsets) - 1, *first.shape, dtype=torch.uint8)
+        for i, image in enumerate(itertools.chain([first], decoded)):
+            images[i] = image
+    return images
 
 
 def _decode(files: list[Path], size: int) -> Tensor:

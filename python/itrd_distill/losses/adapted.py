@@ -33,6 +33,8 @@ class FitNetLoss(DistillationLoss):
 class CCLoss(DistillationLoss):
     """weight · cc(embedded penultimate features), both embeddings trained."""
 
+    reads_maps = False
+
     def __init__(self, context: Context, weight: float = 0.02, width: int = 128) -> None:
         super().__init__()
         student, teacher = context.widths

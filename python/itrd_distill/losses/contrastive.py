@@ -68,6 +68,8 @@ class CRDLoss(DistillationLoss):
         momentum: of the memory banks.
     """
 
+    reads_maps = False
+
     def __init__(
         self,
         context: Context,
@@ -131,6 +133,8 @@ class WCoRDLoss(DistillationLoss):
         momentum: of the memory banks.
         regularisation, iterations: entropic smoothing and iterations of Sinkhorn's algorithm.
     """
+
+    reads_maps = False
 
     def __init__(
         self,

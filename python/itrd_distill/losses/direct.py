@@ -8,6 +8,8 @@ from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms, 
 class KDLoss(DistillationLoss):
     """weight · kd(logits). The benchmark's weight goes with 0.1 of cross-entropy."""
 
+    reads_maps = False
+
     def __init__(self, context: Context, weight: float = 0.9, temperature: float = 4.0) -> None:
         super().__init__()
         self.weight, self.temperature = weight, temperature
@@ -53,6 +55,8 @@ class SPLoss(DistillationLoss):
 class RKDLoss(DistillationLoss):
     """weight · rkd(penultimate features)."""
 
+    reads_maps = False
+
     def __init__(
         self, context: Context, weight: float = 1.0, distance_weight: float = 25.0, angle_weight: float = 50.0
     ) -> None:
@@ -68,6 +72,8 @@ class RKDLoss(DistillationLoss):
 
 class PKTLoss(DistillationLoss):
     """weight · pkt(penultimate features)."""
+
+    reads_maps = False
 
     def __init__(self, context: Context, weight: float = 30000.0) -> None:
         super().__init__()

@@ -15,6 +15,8 @@ class ITRDLoss(DistillationLoss):
         backend: of `itrd_kernels`.
     """
 
+    reads_maps = False
+
     def __init__(
         self,
         context: Context,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from itrd_distill.models import external
-from itrd_distill.models.binary import BinaryResNet18
+from itrd_distill.models.binary import BinaryResNet, SubsampleAndPad, binary_shortcut
 from itrd_distill.models.convnet import ConvNet
 from itrd_distill.models.deep_resnet import Basic, Bottleneck, DeepResNet
 from itrd_distill.models.features import Features
@@ -33,6 +33,7 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     },
     "resnet8x4": lambda classes: ResNet(8, _WIDE, classes),
     "resnet32x4": lambda classes: ResNet(32, _WIDE, classes),
+    "wrn_16_1": lambda classes: WideResNet(16, 1, classes),
     "wrn_16_2": lambda classes: WideResNet(16, 2, classes),
     "wrn_40_1": lambda classes: WideResNet(40, 1, classes),
     "wrn_40_2": lambda classes: WideResNet(40, 2, classes),
@@ -43,9 +44,11 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "ShuffleV2": ShuffleV2,
     "ResNet18": lambda classes: DeepResNet(Basic, (2, 2, 2, 2), classes),
     "ResNet50": lambda classes: DeepResNet(Bottleneck, (3, 4, 6, 3), classes),
-    # One-bit weights and activations, as in ReCU; the second is its narrow variant.
-    "resnet18_1bit": lambda classes: BinaryResNet18((64, 128, 256, 512), classes),
-    "resnet18A_1bit": lambda classes: BinaryResNet18((32, 32, 64, 128), classes),
+    # One-bit weights and activations, as in ReCU; resnet18A is its narrow variant, resnet8 the shallowest of its kind.
+    "resnet18_1bit": lambda classes: BinaryResNet((64, 128, 256, 512), 2, binary_shortcut, classes),
+    "resnet18A_1bit": lambda classes: BinaryResNet((32, 32, 64, 128), 2, binary_shortcut, classes),
+    "resnet8_1bit": lambda classes: BinaryResNet((16, 32, 64), 1, SubsampleAndPad, classes),
+    "resnet20_1bit": lambda classes: BinaryResNet((16, 32, 64), 3, SubsampleAndPad, classes),
     # 224×224 colour images.
     "imagenet_resnet18": external.imagenet_resnet18,
     "imagenet_resnet34": external.imagenet_resnet34,

@@ -1,10 +1,10 @@
-"""A ResNet-18 with one-bit weights and activations, after ReCU (Xu et al., 2021).
+"""ResNets with one-bit weights and activations, after ReCU (Xu et al., 2021).
 
 The first convolution and the classifier keep full precision, as is usual.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from itrd_distill.models.features import Features
 
 TAU_FIRST, TAU_LAST = 0.85, 0.99
+EPS = 1e-5
 
 
 @runtime_checkable
@@ -36,17 +37,33 @@ class SignOfWeights(torch.autograd.Function):
 
 
 class SignOfActivations(torch.autograd.Function):
-    """sign(a); the gradient is that of a piecewise quadratic, max(0, 2 − 2|a|)."""
+    """sign(a); the gradient is that of a piecewise quadratic, max(0, 2 − 2|â|), in â.
+
+    â is a itself, or, `standardised`, a over its deviation in each sample: the sign does not see that, its gradient
+    does. One function, since elementwise passes are what a one-bit network spends its time on.
+    """
 
     @staticmethod
-    def forward(ctx, a: Tensor) -> Tensor:
+    def forward(ctx, a: Tensor, standardised: bool) -> Tensor:
         ctx.save_for_backward(a)
+        ctx.standardised = standardised
         return torch.sign(a)
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> Tensor:
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
         (a,) = ctx.saved_tensors
-        return upstream * (2 - 2 * a.abs()).clamp(min=0)
+        if not ctx.standardised:
+            return a.abs().mul_(-2).add_(2).clamp_(min=0).mul_(upstream), None
+        per_sample, count = (1, 2, 3), a[0].numel()
+        mean = a.mean(per_sample, keepdim=True)
+        norm = torch.linalg.vector_norm(a, dim=per_sample, keepdim=True)
+        # σ² = Σ (a − m)² / (M − 1) + ε
+        deviation = ((norm.square() - count * mean.square()).clamp(min=0) / (count - 1) + EPS).sqrt()
+        # g = max(0, 2 − 2|a| / σ) · upstream / σ
+        gradient = (a.abs().mul_(-2 / deviation).add_(2)).clamp_(min=0).mul_(upstream).mul_(1 / deviation)
+        # Through σ: g − (a − m) Σ g a / ((M − 1) σ²)
+        share = (gradient * a).sum(per_sample, keepdim=True) / ((count - 1) * deviation.square())
+        return gradient.sub_(a * share).add_(mean * share), None
 
 
 class BinaryConv2d(nn.Conv2d):
@@ -63,21 +80,41 @@ class BinaryConv2d(nn.Conv2d):
 
     def forward(self, a: Tensor) -> Tensor:
         w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        w = w * (2 * math.sqrt(2)) / torch.sqrt(w.var((1, 2, 3), keepdim=True) + 1e-5)
+        w = w * (2 * math.sqrt(2)) / torch.sqrt(w.var((1, 2, 3), keepdim=True) + EPS)
         # Quantile of a Laplacian of scale b = E|w|: −b ln(2 − 2τ)
         bound = -w.detach().abs().mean() * math.log(2 - 2 * self.tau)
         w = torch.minimum(torch.maximum(w, -bound), bound)
-        if self.training:
-            # The sign does not see the scale; its gradient does.
-            a = a / torch.sqrt(a.var((1, 2, 3), keepdim=True) + 1e-5)
-        signs = F.conv2d(SignOfActivations.apply(a), SignOfWeights.apply(w), None, self.stride, self.padding)
+        signs = F.conv2d(
+            SignOfActivations.apply(a, self.training), SignOfWeights.apply(w), None, self.stride, self.padding
+        )
         return signs * self.scale
 
 
-class BinaryBlock(nn.Module):
-    """hardtanh(x + conv(hardtanh(conv(x)))), batch norm after each binary convolution."""
+class SubsampleAndPad(nn.Module):
+    """Every stride-th pixel, with zeros for the channels that are added on both sides."""
 
     def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.before = stride, (fan_out - fan_in) // 2
+        self.after = fan_out - fan_in - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+def binary_shortcut(fan_in: int, fan_out: int, stride: int) -> nn.Module:
+    return nn.Sequential(BinaryConv2d(fan_in, fan_out, 1, stride), nn.BatchNorm2d(fan_out))
+
+
+class BinaryBlock(nn.Module):
+    """hardtanh(x + conv(hardtanh(conv(x)))), batch norm after each binary convolution.
+
+    Args:
+        fan_in, fan_out, stride: of the block.
+        shortcut: makes x fit where the shape changes.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int, shortcut: Callable[..., nn.Module]) -> None:
         super().__init__()
         self.conv1 = BinaryConv2d(fan_in, fan_out, 3, stride)
         self.bn1 = nn.BatchNorm2d(fan_out)
@@ -85,7 +122,7 @@ class BinaryBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(fan_out)
         self.shortcut = nn.Sequential()
         if stride != 1 or fan_in != fan_out:
-            self.shortcut = nn.Sequential(BinaryConv2d(fan_in, fan_out, 1, stride), nn.BatchNorm2d(fan_out))
+            self.shortcut = shortcut(fan_in, fan_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = self.shortcut(x)
@@ -93,22 +130,29 @@ class BinaryBlock(nn.Module):
         return F.hardtanh(self.bn2(self.conv2(x)) + residual)
 
 
-class BinaryResNet18(nn.Module):
-    """Four groups of two binary blocks.
+class BinaryResNet(nn.Module):
+    """Groups of binary blocks; ReCU's ResNet-18 has four groups of two, its ResNet-20 three of three.
 
     Args:
         widths: channels of the groups; the first convolution has those of the first group.
+        blocks: in each group.
+        shortcut: makes a block's input fit where the shape changes.
         num_classes: number of logits.
     """
 
-    def __init__(self, widths: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], blocks: int, shortcut: Callable[..., nn.Module], num_classes: int
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        fans = zip([widths[0], *widths[:-1]], widths, (1, 2, 2, 2), strict=True)
+        fans, strides = [widths[0], *widths[:-1]], [1, *[2] * (len(widths) - 1)]
         self.layers = nn.ModuleList(
-            nn.Sequential(BinaryBlock(fan_in, fan_out, stride), BinaryBlock(fan_out, fan_out, 1))
-            for fan_in, fan_out, stride in fans
+            nn.Sequential(
+                BinaryBlock(fan_in, fan_out, stride, shortcut),
+                *(BinaryBlock(fan_out, fan_out, 1, shortcut) for _ in range(blocks - 1)),
+            )
+            for fan_in, fan_out, stride in zip(fans, widths, strides, strict=True)
         )
         self.bn2 = nn.BatchNorm1d(widths[-1])
         self.linear = nn.Linear(widths[-1], num_classes)

@@ -2,8 +2,9 @@
 (or, with `itrd-distill probe`, a linear classifier on the frozen model).
 
 A recipe is put together from the YAML files beside this one, later ones going before earlier ones: the data set's
-settings, what its student wants, the method's, the method's for this student, within or across families, and the data
-set's own for this method. Any two models may be paired; `names` lists the pairs of the paper.
+settings, what its student wants, the method's, the method's within or across families and for this student, and the
+data set's own for this method and this student. Any two models may be paired; `names` lists the pairs of the paper.
+A data set's file may name another data set, `teachers`, whose recipes train its teachers.
 """
 
 from collections.abc import Iterator
@@ -47,13 +48,19 @@ def resolve(name: str) -> dict[str, Any]:
     dataset, _, rest = name.partition("/")
     _check("data set", dataset, _stems("datasets"), name)
     base = _read(f"datasets/{dataset}.yaml")
-    own_methods = base.pop("methods", {})
+    own_methods, own_students = base.pop("methods", {}), base.pop("students", {})
+    teachers = base.pop("teachers", dataset)
     for listing in ("pairs", "models"):
         base.pop(listing, None)
     parts = rest.split("-")
     if len(parts) == 1:
         _check("model", rest, model_names(), name)
-        return _merged(base, _read("students.yaml").get(rest, {}), {"name": name, "student": rest, "method": "none"})
+        return _merged(
+            base,
+            _read("students.yaml").get(rest, {}),
+            own_students.get(rest, {}),
+            {"name": name, "student": rest, "method": "none"},
+        )
     if len(parts) != 3:
         raise ValueError(f"recipe {name!r} is neither DATASET/MODEL nor DATASET/TEACHER-STUDENT-METHOD")
     teacher, student, method = parts
@@ -68,8 +75,8 @@ def resolve(name: str) -> dict[str, Any]:
         "name": name,
         "student": student,
         "method": method,
-        # Where `itrd-distill train --recipe DATASET/TEACHER` leaves them.
-        "teacher": {"model": teacher, "checkpoint": str(Path("runs", dataset, teacher, "seed0", "weights.pt"))},
+        # Where `itrd-distill train --recipe TEACHERS/TEACHER` leaves them.
+        "teacher": {"model": teacher, "checkpoint": str(Path("runs", teachers, teacher, "seed0", "weights.pt"))},
     }
     return _merged(
         base,
@@ -78,8 +85,16 @@ def resolve(name: str) -> dict[str, Any]:
         by_family[families[related]],
         students.get(student, {}),
         own_methods.get(method, {}),
+        own_students.get(student, {}),
         named,
     )
+
+
+def teacher_recipe(pair: str) -> str:
+    """DATASET/TEACHER, the recipe that trains the teacher of DATASET/TEACHER-STUDENT."""
+    dataset, _, models = pair.partition("/")
+    _check("data set", dataset, _stems("datasets"), pair)
+    return f"{_read(f'datasets/{dataset}.yaml').get('teachers', dataset)}/{models.rpartition('-')[0]}"
 
 
 def _merged(*layers: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Experiment:
         test_images: size of the test set.
         notes: sentences that the reader should know beside the table.
         sweep: the setting that was varied, if one was.
+        speed: whether the runs' images a second mean anything and are shown.
         settings: what all runs shared, name → value.
         versions: of the software.
     """
@@ -48,6 +49,7 @@ class Experiment:
     test_images: int
     notes: Sequence[str] = ()
     sweep: Sweep | None = None
+    speed: bool = True
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,14 +68,27 @@ def write_page(experiment: Experiment, path: Path) -> None:
         improvements=relative_improvements(summaries),
         styles=looks,
         headline=headline(summaries, looks),
-        plots=[
-            plots.accuracy_curves(experiment.runs, looks),
-            plots.accuracy_against_speed(experiment.runs, looks, experiment.teacher.test_accuracy),
-            *([plots.sweep(experiment.runs, looks, experiment.sweep)] if experiment.sweep else []),
-            *plots.loss_terms(experiment.runs, looks),
-        ],
+        plots=_plots(experiment, looks),
     )
     write_atomically(path, lambda partial: partial.write_text(page, "utf-8"))
+
+
+def write_plots(experiment: Experiment, folder: Path) -> None:
+    """The page's plots as files of their own, NAME.svg."""
+    looks = styles([summary.method for summary in summarise(experiment.runs)])
+    for plot in _plots(experiment, looks):
+        text = plot.standalone(looks)
+        write_atomically(folder / f"{plot.name}.svg", lambda partial, text=text: partial.write_text(text, "utf-8"))
+
+
+def _plots(experiment: Experiment, looks: Mapping) -> list[plots.Plot]:
+    runs = experiment.runs
+    found = [plots.accuracy_curves(runs, looks)]
+    if experiment.speed:
+        found.append(plots.accuracy_against_speed(runs, looks, experiment.teacher.test_accuracy))
+    if experiment.sweep:
+        found.append(plots.sweep(runs, looks, experiment.sweep))
+    return [*found, *plots.loss_terms(runs, looks)]
 
 
 def relative_improvements(summaries: Sequence[MethodSummary]) -> dict[str, float]:

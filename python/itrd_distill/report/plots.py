@@ -15,6 +15,7 @@ from itrd_distill.training.run import RunResult
 
 # A colour that occurs nowhere else stands for the page's text colour.
 _INK = "#010203"
+_DARK_INK = "#222222"
 _SETTINGS = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -45,9 +46,17 @@ _NOT_TERMS = ("epoch", "loss", "test_accuracy", "images_per_second")
 
 
 class Plot(NamedTuple):
+    name: str
     title: str
     caption: str
     svg: str
+
+    def standalone(self, styles: dict[str, Style]) -> str:
+        """The drawing as a file of its own: on white, in the colours of a light page."""
+        text = self.svg.replace("currentColor", _DARK_INK)
+        for style in styles.values():
+            text = text.replace(f"var({style.variable})", style.light)
+        return text.replace("<svg ", '<svg style="background: white" ', 1)
 
 
 def accuracy_curves(runs: Sequence[RunResult], styles: dict[str, Style]) -> Plot:
@@ -64,7 +73,7 @@ def accuracy_curves(runs: Sequence[RunResult], styles: dict[str, Style]) -> Plot
     caption = "Mean over the seeds; the band is ± one standard deviation."
     if bottom > 100 * min(row["test_accuracy"] for run in runs for row in run.history):
         caption += " The first epochs start below the axis."
-    return Plot("Accuracy while training", caption, _svg(figure, "accuracy", styles))
+    return Plot("accuracy", "Accuracy while training", caption, _svg(figure, "accuracy", styles))
 
 
 def accuracy_against_speed(
@@ -91,7 +100,7 @@ def accuracy_against_speed(
     caption = (
         "Large: mean and standard deviation after the last epoch. Small: every seed. Up and to the right is better."
     )
-    return Plot("Accuracy against training speed", caption, _svg(figure, "speed", styles))
+    return Plot("speed", "Accuracy against training speed", caption, _svg(figure, "speed", styles))
 
 
 class Sweep(NamedTuple):
@@ -113,7 +122,7 @@ def sweep(runs: Sequence[RunResult], styles: dict[str, Style], varied: Sweep) ->
         look = styles[method]
         axes.errorbar(value, mean, spread, color=look.light, marker=look.marker, markersize=7, elinewidth=1.4)
     title = f"Accuracy against {varied.name}"
-    return Plot(title, "Mean and standard deviation after the last epoch.", _svg(figure, "sweep", styles))
+    return Plot("sweep", title, "Mean and standard deviation after the last epoch.", _svg(figure, "sweep", styles))
 
 
 def loss_terms(runs: Sequence[RunResult], styles: dict[str, Style]) -> list[Plot]:
@@ -126,9 +135,8 @@ def loss_terms(runs: Sequence[RunResult], styles: dict[str, Style]) -> list[Plot
         figure, axes = _panel("epoch", label)
         for method in methods:
             _band(axes, *_table(runs, method, term), styles[method])
-        plots.append(
-            Plot(title, "Mean over each epoch's training batches, without its weight.", _svg(figure, term, styles))
-        )
+        caption = "Mean over each epoch's training batches, without its weight."
+        plots.append(Plot(term, title, caption, _svg(figure, term, styles)))
     return plots
 
 
@@ -138,6 +146,8 @@ def _panel(x_label: str, y_label: str):
         axes = figure.add_subplot()
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
+        if x_label == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
 
 

@@ -1,5 +1,7 @@
 """The LightningModule: a student, a frozen teacher and a distillation loss."""
 
+from collections.abc import Callable
+
 import lightning as L
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,8 @@ class Distiller(L.LightningModule):
         num_classes: number of logits.
         optimizer: settings of SGD and of the learning rate's course.
         cross_entropy_weight: w.
+
+    teacher_outputs may be set to another function of the batch where its outputs need not be computed.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Distiller(L.LightningModule):
         self.student, self.loss = student, loss
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self.optimizer_settings, self.cross_entropy_weight = optimizer, cross_entropy_weight
+        self.teacher_outputs: Callable[[Batch], Outputs] = self._run_teacher
         self.accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def training_step(self, batch: Batch, batch_index: int) -> dict:
@@ -47,13 +52,15 @@ class Distiller(L.LightningModule):
             total, parts = self.cross_entropy_weight * cross_entropy, {}
         else:
             student = Outputs(*self.student(batch.images, return_features=True))
-            with torch.no_grad():
-                teacher = Outputs(*self.teacher(batch.images, return_features=True))
             cross_entropy = F.cross_entropy(student.logits, batch.labels)
-            distillation, parts = self.loss(student, teacher, batch)
+            distillation, parts = self.loss(student, self.teacher_outputs(batch), batch)
             total = self.cross_entropy_weight * cross_entropy + distillation
         # The callback History averages the terms over the epoch and logs them.
         return {"loss": total, "terms": {"loss": total.detach(), "cross_entropy": cross_entropy.detach(), **parts}}
+
+    @torch.no_grad()
+    def _run_teacher(self, batch: Batch) -> Outputs:
+        return Outputs(*self.teacher(batch.images, return_features=True))
 
     def on_train_epoch_start(self) -> None:
         if isinstance(self.student, ChangesWithProgress):
@@ -70,10 +77,7 @@ class Distiller(L.LightningModule):
 
     def configure_optimizers(self):
         settings = self.optimizer_settings
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(
-            trained, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
+        optimizer = settings.create(self)
         return {"optimizer": optimizer, "lr_scheduler": settings.schedule(optimizer, self.trainer.max_epochs)}
 
     def train(self, mode: bool = True) -> "Distiller":

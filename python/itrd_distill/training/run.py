@@ -27,6 +27,7 @@ from itrd_distill.training.finite import StopOnNonFiniteLoss
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
 from itrd_distill.training.settings import Recipe
+from itrd_distill.training.teacher_cache import TeacherCache
 
 # Lightning's remarks on what is meant here (loaders without workers, a frozen teacher) and on its own dependencies.
 _EXPECTED_WARNINGS = (
@@ -82,18 +83,21 @@ def train(
     quieten_lightning()
     _note(recipe, directory)
     data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
-    if teacher is None and recipe.teacher.model is not None:
+    if teacher is None and recipe.teacher.model is not None and recipe.loss.name != "none":
         teacher = load_teacher(recipe, data)
     # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
     L.seed_everything(recipe.seed, verbose=False)
     student = student or create_model(recipe.student, data.num_classes)
-    module = _module(recipe, student, teacher, data)
+    module = assemble(recipe, student, teacher, data)
     if checkpoint is None:
         if module.loss is not None and module.loss.preparation_epochs:
             prepare(module.loss, teacher, data, recipe)
         _clear(directory)
     history = History(report)
-    trainer = _trainer(recipe, directory, [EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history, *callbacks])
+    cache = _cache(recipe, module, data)
+    # The cache first: what it draws and how long it takes is no part of the epoch.
+    own = [*cache, EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history]
+    trainer = _trainer(recipe, directory, [*own, *callbacks])
     placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
     trainer.fit(
         module,
@@ -151,14 +155,26 @@ def _clear(directory: Path) -> None:
         shutil.rmtree(directory / leftover, ignore_errors=True)
 
 
-def _module(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
-    loss = recipe.loss
+def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
+    """What is trained: the student, the frozen teacher and the loss between them."""
+    loss, criterion = recipe.loss, None
     if loss.name == "none":
-        return Distiller(student, None, None, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
-    if teacher is None:
+        teacher = None
+    elif teacher is None:
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
-    criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
-    return Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
+    else:
+        criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+    module = Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
+    return module.to(memory_format=torch.channels_last) if recipe.trainer.channels_last else module
+
+
+def _cache(recipe: Recipe, module: Distiller, data: ImageData) -> list[TeacherCache]:
+    """The teacher's cache, if one is wanted and its outputs are all that the loss reads; `module` then reads it."""
+    if recipe.teacher.cache is None or module.loss is None or module.loss.reads_maps:
+        return []
+    cache = TeacherCache(Path(recipe.teacher.cache), module.teacher, data, recipe)
+    module.teacher_outputs = cache.outputs
+    return [cache]
 
 
 def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Trainer:

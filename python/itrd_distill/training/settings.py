@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch.optim import Optimizer
+from torch import nn
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 
@@ -15,10 +16,12 @@ class TeacherSettings:
     Args:
         model: name of the teacher's model; none for plain training.
         checkpoint: its weights: a weights.pt of this tool, or one of the CRD benchmark.
+        cache: folder that keeps its outputs by view, for all runs of one seed; losses on maps run it all the same.
     """
 
     model: str | None = None
     checkpoint: str | None = None
+    cache: str | None = None
 
 
 @dataclass
@@ -77,6 +80,11 @@ class OptimizerSettings:
     milestones: list[int] = field(default_factory=list)
     decay: float = 0.1
 
+    def create(self, module: nn.Module) -> SGD:
+        """SGD on everything in `module` that is trained."""
+        trained = [p for p in module.parameters() if p.requires_grad]
+        return SGD(trained, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
+
     def schedule(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
         if self.milestones:
             return MultiStepLR(optimizer, self.milestones, self.decay)
@@ -90,6 +98,8 @@ class TrainerSettings:
     Args:
         epochs: passes over the training images.
         accelerator, devices, precision: as Lightning's Trainer takes them.
+        channels_last: keep maps as (n, h, w, c) in memory, which convolutions often want; the same numbers but for
+            rounding.
         checkpoint_every: epochs between checkpoints.
     """
 
@@ -97,6 +107,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     devices: int | str = 1
     precision: str = "32-true"
+    channels_last: bool = False
     checkpoint_every: int = 1
 
 
