@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/buffer.h"
 #include "cpu/types.h"
 #include "stable.h"
 
@@ -70,6 +71,16 @@ Matrix result_if(const Tensor& z) {
   return z.dim() == 2 ? Matrix{z.mutable_data_ptr(), z.size(0), z.size(1), z.stride(0)} : Matrix{};
 }
 
+// A matrix like `empty`, on memory that is kept for the next call: the allocator gives large ones back to the system,
+// and fresh pages take longer to come than a gradient to be written.
+Tensor empty_kept(const Tensor& like, ScalarType dtype, int64_t rows, int64_t columns) {
+  constexpr std::size_t LARGE = std::size_t(128) << 10;
+  const std::size_t bytes = rows * columns * (dtype == ScalarType::Double ? 8 : dtype == ScalarType::Float ? 4 : 2);
+  if (bytes < LARGE) return empty(like, dtype, {rows, columns});
+  return torch::stable::from_blob(take_memory(bytes), {rows, columns}, {columns, 1}, like.device(), dtype,
+                                  [bytes](void* data) { give_back_memory(data, bytes); });
+}
+
 Tensor scalar(const Tensor& like, double value) {
   Tensor result = empty(like, wide(like), {});
   if (wide(like) == ScalarType::Double) {
@@ -106,7 +117,7 @@ ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::opt
   }
 
   auto gradient_like = [&](int64_t width, bool wanted) {
-    return beta_mi != 0 && wanted ? empty(z_t, wide(z_t), {n, width}) : empty(z_t, wide(z_t), {0});
+    return beta_mi != 0 && wanted ? empty_kept(z_t, wide(z_t), n, width) : empty(z_t, wide(z_t), {0});
   };
   const Tensor z_s = z_s_in.has_value() ? with_unit_columns(*z_s_in) : z_e;
   Tensor dgram_s = gradient_like(z_s.size(1), want_gram_s), dgram_t = gradient_like(d_t, want_t);
@@ -129,6 +140,9 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   check_saved(LIBRARY, moments, z_t, MOMENTS, z_t.size(1));
   check_saved(LIBRARY, dgram_s, z_t, gram_input.size(0), gram_input.size(1));
   check_saved(LIBRARY, dgram_t, z_t, z_t.size(0), z_t.size(1));
+  auto gradient_of = [](const Tensor& z, bool wanted) {
+    return wanted ? empty_kept(z, z.scalar_type(), z.size(0), z.size(1)) : empty(z, z.scalar_type(), {0});
+  };
   Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
   Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
 

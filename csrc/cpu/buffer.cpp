@@ -12,11 +12,11 @@
 namespace itrd {
 namespace {
 
-constexpr std::size_t LINE = 64, HUGE_PAGE = std::size_t(2) << 20;
+constexpr std::size_t LINE = 64, HUGE_PAGE = std::size_t(2) << 20, SMALLEST_ON_HUGE_PAGES = HUGE_PAGE / 16;
 constexpr std::size_t LARGEST_KEPT = std::size_t(32) << 20, ALL_KEPT = std::size_t(96) << 20;
 
 std::size_t rounded(std::size_t bytes) {
-  const std::size_t unit = bytes < HUGE_PAGE / 16 ? LINE : HUGE_PAGE;
+  const std::size_t unit = bytes < SMALLEST_ON_HUGE_PAGES ? LINE : HUGE_PAGE;
   return (bytes + unit - (bytes > 0)) / unit * unit;
 }
 
@@ -29,7 +29,7 @@ void free_memory(void* data) {
 }
 
 void* new_memory(std::size_t bytes) {
-  const std::size_t unit = bytes < HUGE_PAGE / 16 ? LINE : HUGE_PAGE;
+  const std::size_t unit = bytes < SMALLEST_ON_HUGE_PAGES ? LINE : HUGE_PAGE;
 #ifdef _WIN32
   void* const data = _aligned_malloc(bytes, unit);
 #else
@@ -51,9 +51,7 @@ struct Kept {
   std::vector<Block> blocks;
   std::size_t total = 0;
 
-  ~Kept() {
-    for (const Block& block : blocks) free_memory(block.data);
-  }
+  ~Kept();
   void* remove(std::size_t i) {
     void* const data = blocks[i].data;
     total -= blocks[i].bytes;
@@ -61,6 +59,14 @@ struct Kept {
     return data;
   }
 };
+
+// Tensors can outlive what a thread keeps.
+thread_local bool thread_is_ending = false;
+
+Kept::~Kept() {
+  thread_is_ending = true;
+  for (const Block& block : blocks) free_memory(block.data);
+}
 
 Kept& kept() {
   static thread_local Kept blocks;
@@ -71,6 +77,7 @@ Kept& kept() {
 
 void* take_memory(std::size_t bytes) {
   const std::size_t size = rounded(bytes);
+  if (thread_is_ending) return new_memory(size);
   Kept& have = kept();
   for (std::size_t i = have.blocks.size(); i-- > 0;)
     if (have.blocks[i].bytes == size) return have.remove(i);
@@ -79,7 +86,7 @@ void* take_memory(std::size_t bytes) {
 
 void give_back_memory(void* data, std::size_t bytes) {
   const std::size_t size = rounded(bytes);
-  if (size >= LARGEST_KEPT) return free_memory(data);
+  if (size >= LARGEST_KEPT || thread_is_ending) return free_memory(data);
   Kept& have = kept();
   while (have.total + size > ALL_KEPT) free_memory(have.remove(0));
   have.blocks.push_back({data, size});

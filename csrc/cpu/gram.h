@@ -57,7 +57,7 @@ class Gram {
   Buffer<C> tiles_;  // of each thread: G_s and G_t of the pairs of one block
 
   static int threads_for(const GramProblem& p) {
-    return 2.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 1.6e7 ? 1 : max_threads();
+    return 2.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 8e6 ? 1 : max_threads();
   }
 
  public:
