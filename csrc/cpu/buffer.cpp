@@ -1,3 +1,4 @@
+// Memory that is kept from one call to the next.
 #include "cpu/buffer.h"
 
 #include <cstdint>
