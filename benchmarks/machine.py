@@ -23,10 +23,10 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def has_bfloat16_products() -> bool:
-    """Whether the processor multiplies bfloat16 itself (AVX512-BF16)."""
+def has(flag: str) -> bool:
+    """Whether the processor has what Linux calls so: avx512_bf16, amx_bf16, …"""
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text().split()
+    return cpuinfo.exists() and flag in cpuinfo.read_text().split()
 
 
 def last_level_cache() -> int:

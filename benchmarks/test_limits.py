@@ -67,7 +67,7 @@ def test_correlation_bandwidth(benchmark, budget, quick, record):
     assert medians["fused"] > 0.1 * copy_floor(row)
 
 
-@pytest.mark.skipif(not machine.has_bfloat16_products(), reason="the processor has no AVX512-BF16")
+@pytest.mark.skipif(not machine.has("avx512_bf16"), reason="the processor has no AVX512-BF16")
 @shapes(256, 512)
 def test_bfloat16(n, d, benchmark, budget, record):
     z_s, z_t = features(n, d)

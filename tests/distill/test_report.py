@@ -1,9 +1,11 @@
 """The page's figures, from runs whose answer is known."""
 
+from xml.etree import ElementTree
+
 import pytest
 
 from itrd_distill.report import summarise
-from itrd_distill.report.page import Experiment, Model, headline, write_page
+from itrd_distill.report.page import Experiment, Model, headline, write_page, write_plots
 from itrd_distill.report.styles import styles
 from itrd_distill.training.run import RunResult
 
@@ -48,6 +50,16 @@ def test_page_escapes_and_counts(tmp_path):
     assert "one image is 0.50 points" in page
     assert page.count("<figure") == 4  # accuracy, speed, cross-entropy, and the term that only one method has
     assert ">+5.00<" in page
+
+
+def test_plots_name_their_methods_as_files_of_their_own(tmp_path):
+    runs = [run("none", 0, 0.9, cross_entropy=0.5), run("my<method>", 0, 0.95, cross_entropy=0.4)]
+    write_plots(Experiment("A", "data", Model("t", 5), Model("s", 3), runs, test_images=200, settings={}), tmp_path)
+    for name in ("accuracy", "speed", "cross_entropy"):
+        drawing = ElementTree.parse(tmp_path / f"{name}.svg").getroot()
+        texts = {element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")}
+        assert {"Cross-entropy alone", "my<method>"} <= texts
+        assert "var(--" not in (tmp_path / f"{name}.svg").read_text()
 
 
 def test_methods_keep_their_look_whatever_stands_beside_them():

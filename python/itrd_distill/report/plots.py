@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import NamedTuple
 
 import matplotlib
@@ -52,11 +53,29 @@ class Plot(NamedTuple):
     svg: str
 
     def standalone(self, styles: dict[str, Style]) -> str:
-        """The drawing as a file of its own: on white, in the colours of a light page."""
+        """The drawing as a file of its own: on white, in the colours of a light page, the methods named below it."""
         text = self.svg.replace("currentColor", _DARK_INK)
         for style in styles.values():
             text = text.replace(f"var({style.variable})", style.light)
-        return text.replace("<svg ", '<svg style="background: white" ', 1)
+        width, height = (float(size) for size in re.search(r'viewBox="0 0 (\S+) (\S+)"', text).groups())
+        names = [
+            _name(style, 20 + width / 2 * (i % 2), height + 10 + 13 * (i // 2))
+            for i, style in enumerate(styles.values())
+        ]
+        height += 13 * -(-len(names) // 2) + 4
+        text = re.sub(r'viewBox="[^"]*"', f'viewBox="0 0 {width:g} {height:g}"', text, count=1)
+        text = text.replace("<svg ", '<svg style="background: white" ', 1)
+        return text.replace("</svg>", "\n".join([*names, "</svg>"]))
+
+
+def _name(style: Style, x: float, y: float) -> str:
+    """A stroke in a method's look, and the method's name."""
+    dashes = " ".join(f"{1.6 * length:g}" for length in style.dash) or "none"
+    return (
+        f'<path d="M {x:g} {y:g} h 24" stroke="{style.light}" stroke-width="1.6" stroke-dasharray="{dashes}"/>'
+        f'<text x="{x + 30:g}" y="{y + 3:g}" style="font: 9px sans-serif; fill: {_DARK_INK}">'
+        f"{escape(style.label)}</text>"
+    )
 
 
 def accuracy_curves(runs: Sequence[RunResult], styles: dict[str, Style]) -> Plot:
