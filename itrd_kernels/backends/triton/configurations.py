@@ -100,6 +100,12 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     if potential.block == 64 and not arch.startswith(("sm_8", "sm_12")):
         # wgmma and tcgen05 read shared memory themselves, so that more warps cost no reads but halve the registers.
         potential = potential._replace(warps=8)
+    if arch.startswith("sm_10") and potential.block == 64:
+        # Sums are read from tensor memory into registers: 128 columns spill where widths are not aligned.
+        product = product._replace(columns=64)
+    if arch.startswith("sm_12") and dtype == torch.float64:
+        # Without matrix units for float64 four warps spill where W comes in panels.
+        product = product._replace(warps=8)
     if not arch.startswith("sm_"):
         # AMD's 64 KiB of local memory hold two stages of every table row.
         potential, product = potential._replace(stages=2), product._replace(stages=2)
