@@ -71,12 +71,12 @@ Matrix result_if(const Tensor& z) {
   return z.dim() == 2 ? Matrix{z.mutable_data_ptr(), z.size(0), z.size(1), z.stride(0)} : Matrix{};
 }
 
-// A matrix like `empty`, on memory that is kept for the next call: the allocator gives large ones back to the system,
-// and fresh pages take longer to come than a gradient to be written.
-Tensor empty_kept(const Tensor& like, ScalarType dtype, int64_t rows, int64_t columns) {
-  constexpr std::size_t LARGE = std::size_t(128) << 10;
+// An uninitialised (rows, columns), empty where it is not wanted, on memory that is kept for the next call: the
+// allocator gives large ones back to the system, and fresh pages take longer to come than a gradient to be written.
+Tensor kept(bool wanted, const Tensor& like, ScalarType dtype, int64_t rows, int64_t columns) {
+  if (!wanted) return empty(like, dtype, {0});
   const std::size_t bytes = rows * columns * (dtype == ScalarType::Double ? 8 : dtype == ScalarType::Float ? 4 : 2);
-  if (bytes < LARGE) return empty(like, dtype, {rows, columns});
+  if (bytes < SMALLEST_ON_PAGES) return empty(like, dtype, {rows, columns});
   return torch::stable::from_blob(take_memory(bytes), {rows, columns}, {columns, 1}, like.device(), dtype,
                                   [bytes](void* data) { give_back_memory(data, bytes); });
 }
@@ -116,11 +116,9 @@ ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::opt
     total += beta_corr * correlation;
   }
 
-  auto gradient_like = [&](int64_t width, bool wanted) {
-    return beta_mi != 0 && wanted ? empty_kept(z_t, wide(z_t), n, width) : empty(z_t, wide(z_t), {0});
-  };
   const Tensor z_s = z_s_in.has_value() ? with_unit_columns(*z_s_in) : z_e;
-  Tensor dgram_s = gradient_like(z_s.size(1), want_gram_s), dgram_t = gradient_like(d_t, want_t);
+  Tensor dgram_s = kept(beta_mi != 0 && want_gram_s, z_t, wide(z_t), n, z_s.size(1)),
+         dgram_t = kept(beta_mi != 0 && want_t, z_t, wide(z_t), n, d_t);
   if (beta_mi != 0) {
     mutual_information =
         kernels().gram_forward(dtype_of(z_t), {matrix(z_s), matrix(z_t), result_if(dgram_s), result_if(dgram_t), log});
@@ -140,11 +138,9 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   check_saved(LIBRARY, moments, z_t, MOMENTS, z_t.size(1));
   check_saved(LIBRARY, dgram_s, z_t, gram_input.size(0), gram_input.size(1));
   check_saved(LIBRARY, dgram_t, z_t, z_t.size(0), z_t.size(1));
-  auto gradient_of = [](const Tensor& z, bool wanted) {
-    return wanted ? empty_kept(z, z.scalar_type(), z.size(0), z.size(1)) : empty(z, z.scalar_type(), {0});
-  };
-  Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
-  Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
+  auto gradient = [](bool wanted, const Tensor& z) { return kept(wanted, z, z.scalar_type(), z.size(0), z.size(1)); };
+  Tensor grad_e = gradient(want_e, z_e), grad_t = gradient(want_t, z_t),
+         grad_s = gradient(z_s.has_value() && want_s, z_s.has_value() ? *z_s : z_t);
 
   BackwardProblem problem;
   problem.e = matrix(z_e);

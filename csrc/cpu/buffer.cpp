@@ -1,7 +1,6 @@
 // Memory that is kept from one call to the next.
 #include "cpu/buffer.h"
 
-#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <vector>
@@ -13,13 +12,12 @@
 namespace itrd {
 namespace {
 
-constexpr std::size_t LINE = 64, HUGE_PAGE = std::size_t(2) << 20, SMALLEST_ON_HUGE_PAGES = HUGE_PAGE / 16;
+constexpr std::size_t LINE = 64, HUGE_PAGE = std::size_t(2) << 20;
 constexpr std::size_t LARGEST_KEPT = std::size_t(32) << 20, ALL_KEPT = std::size_t(96) << 20;
 
-std::size_t rounded(std::size_t bytes) {
-  const std::size_t unit = bytes < SMALLEST_ON_HUGE_PAGES ? LINE : HUGE_PAGE;
-  return (bytes + unit - (bytes > 0)) / unit * unit;
-}
+std::size_t unit(std::size_t bytes) { return bytes < SMALLEST_ON_PAGES ? LINE : HUGE_PAGE; }
+
+std::size_t rounded(std::size_t bytes) { return (bytes + unit(bytes) - (bytes > 0)) / unit(bytes) * unit(bytes); }
 
 void free_memory(void* data) {
 #ifdef _WIN32
@@ -30,15 +28,14 @@ void free_memory(void* data) {
 }
 
 void* new_memory(std::size_t bytes) {
-  const std::size_t unit = bytes < SMALLEST_ON_HUGE_PAGES ? LINE : HUGE_PAGE;
 #ifdef _WIN32
-  void* const data = _aligned_malloc(bytes, unit);
+  void* const data = _aligned_malloc(rounded(bytes), unit(bytes));
 #else
-  void* const data = std::aligned_alloc(unit, bytes);
+  void* const data = std::aligned_alloc(unit(bytes), rounded(bytes));
 #endif
   if (!data) throw std::bad_alloc();
 #ifdef __linux__
-  if (unit == HUGE_PAGE) madvise(data, bytes, MADV_HUGEPAGE);
+  if (unit(bytes) == HUGE_PAGE) madvise(data, rounded(bytes), MADV_HUGEPAGE);
 #endif
   return data;
 }
@@ -77,12 +74,12 @@ Kept& kept() {
 }  // namespace
 
 void* take_memory(std::size_t bytes) {
+  if (thread_is_ending) return new_memory(bytes);
   const std::size_t size = rounded(bytes);
-  if (thread_is_ending) return new_memory(size);
   Kept& have = kept();
   for (std::size_t i = have.blocks.size(); i-- > 0;)
     if (have.blocks[i].bytes == size) return have.remove(i);
-  return new_memory(size);
+  return new_memory(bytes);
 }
 
 void give_back_memory(void* data, std::size_t bytes) {

@@ -2,12 +2,16 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 namespace itrd {
 
+// From here on buffers lie on pages of their own, which come at a price.
+constexpr std::size_t SMALLEST_ON_PAGES = std::size_t(128) << 10;
+
 // Uninitialised memory that starts on a cache line. The calling thread keeps what it gives back, buffers below 32 MiB
-// and 96 MiB of them in all; in ops.cpp.
+// and 96 MiB of them in all.
 void* take_memory(std::size_t bytes);
 void give_back_memory(void* data, std::size_t bytes);
 

@@ -11,7 +11,6 @@
 
 namespace itrd::ITRD_ISA {
 
-constexpr int64_t PAIR_BLOCK = 8;       // panels on a side of a block of pairs, whose features stay in the L2 cache
 constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part of W stays in the L2 cache
 constexpr int64_t FEATURE_CHUNK = 128;  // features of a block of pairs that are multiplied at a time
 
@@ -30,7 +29,7 @@ struct Weights {
 };
 
 template <class T>
-class Gram {
+class Gram : public GramPlan {
   using C = Wide<T>;
   // One input: what it is packed to and, where its gradient is wanted, W and Wẑ in panels, all in one piece of memory.
   struct Side {
@@ -50,80 +49,32 @@ class Gram {
     }
   };
 
-  const GramProblem& problem_;
-  const int64_t panels_, macros_, macro_panels_;
-  const int threads_;
   Side s_, t_;
   Buffer<C> tiles_;  // of each thread: G_s and G_t of the pairs of one block
 
-  static int threads_for(const GramProblem& p) {
-    return 2.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 8e6 ? 1 : max_threads();
-  }
-
  public:
+  static constexpr int64_t PAIR_BLOCK = 8;  // panels on a side of a block of pairs, whose features stay in the L2 cache
+
   explicit Gram(const GramProblem& problem)
-      : problem_(problem),
-        panels_((problem.s.rows + PANEL - 1) / PANEL),
-        macros_((panels_ * PANEL + MACRO - 1) / MACRO),
-        macro_panels_((panels_ + macros_ - 1) / macros_),
-        threads_(threads_for(problem)),
-        s_(problem.s, bool(problem.grad_s), macro_panels_ * PANEL, std::min<int64_t>(macros_, 2)),
-        t_(problem.t, bool(problem.grad_t), macro_panels_ * PANEL, std::min<int64_t>(macros_, 2)),
-        tiles_(allocate<C>(threads_ * tiles_size())) {}
+      : GramPlan(problem, 4e6),
+        s_(problem.s, bool(problem.grad_s), panels.side * PANEL, std::min<int64_t>(panels.macros, 2)),
+        t_(problem.t, bool(problem.grad_t), panels.side * PANEL, std::min<int64_t>(panels.macros, 2)),
+        tiles_(allocate<C>(threads * tiles_size())) {}
 
   const Norms<T>& norms_s() const { return s_.packed; }
   const Norms<T>& norms_t() const { return t_.packed; }
 
   void prepare() {
-    parallel(threads_, [&](int thread) {
-      const Range range(2 * panels_, thread, threads_);
-      for (int64_t i = range.begin; i < range.end; ++i) (i < panels_ ? s_ : t_).packed.pack(i % panels_);
+    parallel(threads, [&](int thread) {
+      const Range range(2 * panels.count, thread, threads);
+      for (int64_t i = range.begin; i < range.end; ++i) (i < panels.count ? s_ : t_).packed.pack(i % panels.count);
     });
   }
 
-  // Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ.
-  Sums sweep(bool gradient, Coefficients c) {
-    Sums total;
-    for (int64_t top = 0; top < panels_; top += macro_panels_)
-      for (int64_t left = top; left < panels_; left += macro_panels_) {
-        const Macro macro{top, std::min(top + macro_panels_, panels_), left, std::min(left + macro_panels_, panels_)};
-        const std::vector<Pair> pairs = pairs_of(macro, PAIR_BLOCK);
-        std::vector<Sums> partial(pairs.size());
-        parallel(threads_, [&](int thread) {
-          const Range range(pairs.size(), thread, threads_);
-          form_weights(macro, pairs, range, gradient, c, partial, tiles_.get() + thread * tiles_size());
-        });
-        // In this order whatever the number of threads.
-        for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
-        if (gradient) {
-          if (problem_.grad_s) multiply_weights(macro, s_);
-          if (problem_.grad_t) multiply_weights(macro, t_);
-        }
-      }
-    return total;
-  }
-
-  void finish() {
-    auto one = [&](Side& side, const Matrix& result) {
-      if (!result) return;
-      parallel(threads_, [&](int thread) {
-        const Range range(panels_, thread, threads_);
-        for (int64_t p = range.begin; p < range.end; ++p)
-          side.packed.unpack(p, side.gradient + p * side.packed.panel_size(), result);
-      });
-    };
-    // Unpack one side with the other's memory given back already.
-    if (!problem_.grad_t) t_.memory.reset();
-    one(s_, problem_.grad_s);
-    s_.memory.reset();
-    one(t_, problem_.grad_t);
-  }
-
- private:
-  int64_t tiles_size() const { return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels_ * panels_) * PANEL * PANEL; }
-
+  // Sums of the pairs, and with `gradient` their W.
   void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
-                    Coefficients c, std::vector<Sums>& partial, C* tiles) const {
+                    Coefficients c, std::vector<Sums>& partial, int thread) const {
+    C* const tiles = tiles_.get() + thread * tiles_size();
     for (int64_t begin = range.begin, end; begin < range.end; begin = end) {
       for (end = begin; end < range.end && pairs[end].block == pairs[begin].block;) ++end;
       std::fill(tiles, tiles + 2 * (end - begin) * PANEL * PANEL, C(0));
@@ -132,6 +83,32 @@ class Gram {
       for (int64_t i = begin; i < end; ++i)
         partial[i] = epilogue(macro, pairs[i], tiles + 2 * (i - begin) * PANEL * PANEL, gradient, c);
     }
+  }
+
+  void multiply_weights(const Macro& macro) {
+    if (problem.grad_s) multiply_weights(macro, s_);
+    if (problem.grad_t) multiply_weights(macro, t_);
+  }
+
+  void finish() {
+    auto one = [&](Side& side, const Matrix& result) {
+      if (!result) return;
+      parallel(threads, [&](int thread) {
+        const Range range(panels.count, thread, threads);
+        for (int64_t p = range.begin; p < range.end; ++p)
+          side.packed.unpack(p, side.gradient + p * side.packed.panel_size(), result);
+      });
+    };
+    // Unpack one side with the other's memory given back already.
+    if (!problem.grad_t) t_.memory.reset();
+    one(s_, problem.grad_s);
+    s_.memory.reset();
+    one(t_, problem.grad_t);
+  }
+
+ private:
+  int64_t tiles_size() const {
+    return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels.count * panels.count) * PANEL * PANEL;
   }
 
   // G = ẑẑᵀ of pairs [begin, end) into every second tile.
@@ -152,7 +129,7 @@ class Gram {
     // W_ii ẑ_i is parallel to ẑ_i, which the projection removes; the sums' own diagonal is counted by the traces.
     if (diagonal)
       for (int64_t i = 0; i < PANEL; ++i) g_s[i * (PANEL + 1)] = g_t[i * (PANEL + 1)] = 0;
-    const bool want_s = gradient && problem_.grad_s, want_t = gradient && problem_.grad_t;
+    const bool want_s = gradient && problem.grad_s, want_t = gradient && problem.grad_t;
     C* const w_s = want_s ? s_.weights.tile(macro, pair) : nullptr;
     C* const w_t = want_t ? t_.weights.tile(macro, pair) : nullptr;
     const Vector<C> c_s = broadcast(C(c.s)), c_st = broadcast(C(c.st));
@@ -176,8 +153,8 @@ class Gram {
     const int64_t steps = side.packed.features / FEATURE_STEP;
     auto blocks = [](int64_t panels) { return (panels + BLOCK - 1) / BLOCK; };
     const int64_t column_tasks = blocks(m.columns()) * steps, row_tasks = m.diagonal() ? 0 : blocks(m.rows()) * steps;
-    parallel(threads_, [&](int thread) {
-      const Range range(column_tasks + row_tasks, thread, threads_);
+    parallel(threads, [&](int thread) {
+      const Range range(column_tasks + row_tasks, thread, threads);
       for (int64_t task = range.begin; task < range.end; ++task) {
         const bool columns = task < column_tasks;
         const int64_t local = columns ? task : task - column_tasks, block = local / steps, step = local % steps;

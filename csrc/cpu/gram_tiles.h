@@ -12,13 +12,12 @@
 
 namespace itrd::ITRD_ISA {
 
-constexpr int64_t TILE_BLOCK = 16;  // panels on a side of a block of pairs, whose columns are taken apart together
 // Of a product Wẑ: panels of a task, blocks of features, and blocks of rows that are summed at a time.
 constexpr int64_t GROUP_PANELS = 8, SECTION_STEPS = 8, ROW_CHUNK = 8;
 static_assert(SECTION_STEPS % CHUNK == 0);
 
 template <class T>
-class GramTiles {
+class GramTiles : public GramPlan {
   static constexpr int Z = FEATURE_SLICES<T>, W = WEIGHT_SLICES<T>;
   static constexpr int64_t Z_WORDS = Z * BLOCK_WORDS, W_WORDS = W * BLOCK_WORDS;
 
@@ -29,86 +28,42 @@ class GramTiles {
     Matrix result;
     Buffer<Word> weights, transposed;
 
-    Side(const Matrix& z, const Matrix& result, int64_t macro_panels, bool several) : sliced(z), result(result) {
-      const int64_t size = macro_panels * macro_panels * W_WORDS;
+    Side(const Matrix& z, const Matrix& result, const Panels& panels) : sliced(z), result(result) {
+      const int64_t size = panels.side * panels.side * W_WORDS;
       if (result) weights = allocate<Word>(size);
-      if (result && several) transposed = allocate<Word>(size);
+      if (result && panels.macros > 1) transposed = allocate<Word>(size);
     }
   };
 
-  const GramProblem& problem_;
-  const int64_t panels_, macros_, macro_panels_;
-  const int threads_;
   Side s_, t_;
   Buffer<float> tiles_;    // of each thread: G_s and G_t of the pairs of one block, or Wẑ of one task
   Buffer<Word> operands_;  // of each thread: a chunk of what it multiplies from the right
 
-  static int threads_for(const GramProblem& p) {
-    return 1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < 8e6 ? 1 : max_threads();
-  }
-
  public:
+  static constexpr int64_t PAIR_BLOCK = 16;  // panels on a side of a block of pairs, which are taken apart together
+
   explicit GramTiles(const GramProblem& problem)
-      : problem_(problem),
-        panels_((problem.s.rows + PANEL - 1) / PANEL),
-        macros_((panels_ * PANEL + MACRO - 1) / MACRO),
-        macro_panels_((panels_ + macros_ - 1) / macros_),
-        threads_(threads_for(problem)),
-        s_(problem.s, problem.grad_s, macro_panels_, macros_ > 1),
-        t_(problem.t, problem.grad_t, macro_panels_, macros_ > 1),
-        tiles_(allocate<float>(threads_ * tiles_size())),
-        operands_(allocate<Word>(threads_ * OPERANDS)) {}
+      : GramPlan(problem, 8e6),
+        s_(problem.s, problem.grad_s, panels),
+        t_(problem.t, problem.grad_t, panels),
+        tiles_(allocate<float>(threads * tiles_size())),
+        operands_(allocate<Word>(threads * OPERANDS)) {}
 
   const Norms<T>& norms_s() const { return s_.sliced; }
   const Norms<T>& norms_t() const { return t_.sliced; }
 
   void prepare() {
-    parallel(threads_, [&](int thread) {
-      const Range range(problem_.s.rows, thread, threads_);
+    parallel(threads, [&](int thread) {
+      const Range range(problem.s.rows, thread, threads);
       for (Side* side : {&s_, &t_})
         for (int64_t i = range.begin; i < range.end; ++i) side->sliced.norm(i);
     });
   }
 
-  // Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ in the result.
-  Sums sweep(bool gradient, Coefficients c) {
-    Sums total;
-    for (int64_t top = 0; top < panels_; top += macro_panels_)
-      for (int64_t left = top; left < panels_; left += macro_panels_) {
-        const Macro macro{top, std::min(top + macro_panels_, panels_), left, std::min(left + macro_panels_, panels_)};
-        const std::vector<Pair> pairs = pairs_of(macro, TILE_BLOCK);
-        std::vector<Sums> partial(pairs.size());
-        parallel(threads_, [&](int thread) {
-          const TileScope scope;
-          form_weights(macro, pairs, Range(pairs.size(), thread, threads_), gradient, c, partial, thread);
-        });
-        // In this order whatever the number of threads.
-        for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
-        if (gradient && s_.result) multiply_weights(macro, s_);
-        if (gradient && t_.result) multiply_weights(macro, t_);
-      }
-    return total;
-  }
-
-  void finish() {
-    parallel(threads_, [&](int thread) {
-      const Range range(problem_.s.rows, thread, threads_);
-      for (const Side* side : {&s_, &t_})
-        if (side->result)
-          for (int64_t i = range.begin; i < range.end; ++i) side->sliced.project(i, side->result);
-    });
-  }
-
- private:
-  static constexpr int64_t OPERANDS = std::max(2 * TILE_BLOCK * CHUNK, SECTION_STEPS* ROW_CHUNK) * Z_WORDS;
-
-  int64_t tiles_size() const {
-    return std::max(2 * std::min(TILE_BLOCK * TILE_BLOCK, panels_ * panels_), GROUP_PANELS * SECTION_STEPS) *
-           BLOCK_WORDS;
-  }
-
+  // Sums of the pairs, and with `gradient` their W.
   void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
                     Coefficients c, std::vector<Sums>& partial, int thread) const {
+    const TileScope scope;
     float* const tiles_s = tiles_.get() + thread * tiles_size();
     Word* const columns = operands_.get() + thread * OPERANDS;
     for (int64_t begin = range.begin, end; begin < range.end; begin = end) {
@@ -123,6 +78,28 @@ class GramTiles {
     }
   }
 
+  void multiply_weights(const Macro& macro) const {
+    if (s_.result) multiply_weights(macro, s_);
+    if (t_.result) multiply_weights(macro, t_);
+  }
+
+  void finish() {
+    parallel(threads, [&](int thread) {
+      const Range range(problem.s.rows, thread, threads);
+      for (const Side* side : {&s_, &t_})
+        if (side->result)
+          for (int64_t i = range.begin; i < range.end; ++i) side->sliced.project(i, side->result);
+    });
+  }
+
+ private:
+  static constexpr int64_t OPERANDS = std::max(2 * PAIR_BLOCK * CHUNK, SECTION_STEPS* ROW_CHUNK) * Z_WORDS;
+
+  int64_t tiles_size() const {
+    return std::max(2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels.count * panels.count), GROUP_PANELS * SECTION_STEPS) *
+           BLOCK_WORDS;
+  }
+
   // zzᵀ of pairs [begin, end) of one block. The tiles sleep when they have nothing to do for a while, and take as long
   // as a product to wake: all operands of a chunk are taken apart before they are multiplied.
   static void products(const Sliced<T>& z, const std::vector<Pair>& pairs, int64_t begin, int64_t end, Word* operands,
@@ -133,9 +110,8 @@ class GramTiles {
       column = std::min(column, pairs[i].column);
       column_end = std::max(column_end, pairs[i].column + 1);
     }
-    const bool diagonal = row == column;
     const int64_t widest = std::max(row_end - row, column_end - column);
-    const int64_t chunk = CHUNK * (TILE_BLOCK / widest), size = chunk * Z_WORDS;
+    const int64_t chunk = CHUNK * (PAIR_BLOCK / widest), size = chunk * Z_WORDS;
     Word *const lefts = operands, *const rights = operands + widest * size;
     for (int64_t k = 0; k < z.steps; k += chunk) {
       const int64_t count = std::min(chunk, z.steps - k);
@@ -149,7 +125,7 @@ class GramTiles {
         for (int64_t i = 0; i < count; i += CHUNK) {
           const int64_t blocks = std::min(CHUNK, count - i);
           const Word* from = left;
-          if (diagonal && q < row_end)
+          if (row <= q && q < row_end)
             from = lefts + (q - row) * size + i * Z_WORDS;
           else
             z.split_panel(q, k + i, blocks, left);
@@ -218,11 +194,11 @@ class GramTiles {
     auto groups = [](int64_t panels) { return (panels + GROUP_PANELS - 1) / GROUP_PANELS; };
     const int64_t row_tasks = groups(m.rows()) * sections,
                   column_tasks = m.diagonal() ? 0 : groups(m.columns()) * sections;
-    parallel(threads_, [&](int thread) {
+    parallel(threads, [&](int thread) {
       const TileScope scope;
       Word* const features = operands_.get() + thread * OPERANDS;
       float* const sums = tiles_.get() + thread * tiles_size();
-      const Range range(row_tasks + column_tasks, thread, threads_);
+      const Range range(row_tasks + column_tasks, thread, threads);
       for (int64_t task = range.begin; task < range.end; ++task) {
         if (task < row_tasks)
           accumulate(side, side.weights.get(), m.row_begin, m.rows(), m.column_begin, m.columns(), task / sections,

@@ -1,4 +1,4 @@
-// The table of kernels of one instruction set; included last by avx512.cpp, avx2.cpp and portable.cpp.
+// The table of kernels of one instruction set; included last by the unit of the instruction set.
 #pragma once
 
 #include "cpu/backward.h"
@@ -14,13 +14,9 @@ template <class T>
 double gram_forward(const GramProblem& problem) {
 #ifdef ITRD_TILES
   if constexpr (!std::is_same_v<T, double>)
-    if (problem.s.rows > SMALLEST_ON_TILES<T>) {
-      GramTiles<T> engine(problem);
-      return run_gram(engine, problem);
-    }
+    if (problem.s.rows > SMALLEST_ON_TILES<T>) return run_gram<GramTiles<T>>(problem);
 #endif
-  Gram<T> engine(problem);
-  return run_gram(engine, problem);
+  return run_gram<Gram<T>>(problem);
 }
 
 // f(T) for the type that `dtype` names.

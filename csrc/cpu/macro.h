@@ -11,6 +11,15 @@ namespace itrd::ITRD_ISA {
 constexpr int64_t PANEL = 32;    // rows that are packed, and multiplied, together
 constexpr int64_t MACRO = 1024;  // rows of a macro tile of W
 
+// The panels of n rows, and how many of them are a side of a macro tile.
+struct Panels {
+  int64_t count, macros, side;
+  explicit Panels(int64_t rows)
+      : count((rows + PANEL - 1) / PANEL),
+        macros((count * PANEL + MACRO - 1) / MACRO),
+        side((count + macros - 1) / macros) {}
+};
+
 // Two groups of panels, rows × columns of a macro tile of W; equal on the diagonal.
 struct Macro {
   int64_t row_begin, row_end, column_begin, column_end;

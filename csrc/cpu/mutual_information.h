@@ -1,6 +1,9 @@
 // What the two engines of the Gram term, gram.h and gram_tiles.h, share: the loss of a pair of rows and its course.
 #pragma once
 
+#include <vector>
+
+#include "cpu/macro.h"
 #include "cpu/norms.h"
 
 namespace itrd::ITRD_ISA {
@@ -24,10 +27,44 @@ inline void mutual_information(V g, V h, V c_s, V c_st, V& sum_s, V& sum_st, V& 
   w_t = -c_st * g2 * h;
 }
 
-// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. An engine packs the inputs
-// (prepare), sweeps over the pairs of rows off the diagonal of G for their sums and Wẑ, and projects (finish).
+// What an engine plans by. `least` is the work, n² (d_s + d_t), from which on it takes all threads.
+struct GramPlan {
+  const GramProblem& problem;
+  const Panels panels;
+  const int threads;
+
+  GramPlan(const GramProblem& p, double least)
+      : problem(p),
+        panels(p.s.rows),
+        threads(1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < least ? 1 : max_threads()) {}
+};
+
+// Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ.
 template <class Engine>
-double run_gram(Engine& engine, const GramProblem& problem) {
+Sums sweep(Engine& engine, bool gradient, Coefficients c) {
+  const int64_t count = engine.panels.count, side = engine.panels.side;
+  Sums total;
+  for (int64_t top = 0; top < count; top += side)
+    for (int64_t left = top; left < count; left += side) {
+      const Macro macro{top, std::min(top + side, count), left, std::min(left + side, count)};
+      const std::vector<Pair> pairs = pairs_of(macro, Engine::PAIR_BLOCK);
+      std::vector<Sums> partial(pairs.size());
+      parallel(engine.threads, [&](int thread) {
+        const Range range(pairs.size(), thread, engine.threads);
+        engine.form_weights(macro, pairs, range, gradient, c, partial, thread);
+      });
+      // In this order whatever the number of threads.
+      for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
+      if (gradient) engine.multiply_weights(macro);
+    }
+  return total;
+}
+
+// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. It prepares the inputs, is
+// swept over the pairs of rows off the diagonal of G for their sums and Wẑ, and finishes with the projection.
+template <class Engine>
+double run_gram(const GramProblem& problem) {
+  Engine engine(problem);
   engine.prepare();
   // The traces m_s and m_st: on the diagonal G is 1 in every row that is not zero.
   double m_s = 0, m_st = 0;
@@ -40,14 +77,14 @@ double run_gram(Engine& engine, const GramProblem& problem) {
   Coefficients c{over_square(1, m_s), over_square(1, m_st)};
   Sums sums;
   // With logarithms the coefficients are known only after the sums, so the tiles are formed twice.
-  if (!gradient || problem.log) sums = engine.sweep(false, c);
+  if (!gradient || problem.log) sums = sweep(engine, false, c);
   const double ln2 = 0.6931471805599453;
   if (problem.log) {
     c.s = m_s == 0 ? 0 : 1 / (ln2 * (sums.s + m_s));
     c.st = m_st == 0 ? 0 : 1 / (ln2 * (sums.st + m_st));
   }
   if (gradient) {
-    sums = engine.sweep(true, c);
+    sums = sweep(engine, true, c);
     engine.finish();
   }
   const double potential_s = over_square(sums.s + m_s, m_s), potential_st = over_square(sums.st + m_st, m_st);

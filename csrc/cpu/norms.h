@@ -64,7 +64,7 @@ struct Norms {
         sums[v] += x * x;
       }
     for (; k < count; k += L) {
-      const Vector<C> x = k + L <= count ? load<T, C>(row + k) : load_some<T, C>(row + k, count - k);
+      const Vector<C> x = load_within<T, C>(row + k, count - k);
       sums[0] += x * x;
     }
     return sum_lanes<C>((sums[0] + sums[1]) + (sums[2] + sums[3]));

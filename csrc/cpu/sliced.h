@@ -29,14 +29,8 @@ struct Sliced : Norms<T> {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t columns = z.columns - (k + i) * PANEL;
         const T* const from = z.template row<T>(first + r) + (k + i) * PANEL;
-        Vector<float> low, high;
-        if (columns >= PANEL) {
-          low = load<T, float>(from);
-          high = load<T, float>(from + 16);
-        } else {
-          low = load_some<T, float>(from, std::min<int64_t>(columns, 16));
-          high = load_some<T, float>(from + 16, std::max<int64_t>(columns - 16, 0));
-        }
+        const Vector<float> low = load_within<T, float>(from, columns),
+                            high = load_within<T, float>(from + 16, columns - 16);
         Pairs slices[Z];
         split<Z>(low * power[first + r], high * power[first + r], slices);
         for (int s = 0; s < Z; ++s) to[(i * Z + s) * PANEL + r] = slices[s];
@@ -66,11 +60,7 @@ struct Sliced : Norms<T> {
         const float* const from = blocks + ((j / PANEL - k) * PANEL + r) * PANEL + j % PANEL;
         const int64_t count = z.columns - j;
         const Vector<float> x = load<float, float>(from);
-        if (count >= 16) {
-          store<float, float>(to, add ? x + load<float, float>(to) : x);
-        } else {
-          store_some<float, float>(to, add ? x + load_some<float, float>(to, count) : x, count);
-        }
+        store_within<float, float>(to, add ? x + load_within<float, float>(to, count) : x, count);
       }
   }
 
@@ -80,12 +70,8 @@ struct Sliced : Norms<T> {
     const int64_t d = z.columns;
     const T* const own = z.template row<T>(i);
     float* const g = result.row<float>(i);
-    auto read = [&](int64_t k) {
-      return (k + 16 <= d ? load<T, float>(own + k) : load_some<T, float>(own + k, d - k)) * power[i] * inverse[i];
-    };
-    auto read_g = [&](int64_t k) {
-      return k + 16 <= d ? load<float, float>(g + k) : load_some<float, float>(g + k, d - k);
-    };
+    auto read = [&](int64_t k) { return load_within<T, float>(own + k, d - k) * power[i] * inverse[i]; };
+    auto read_g = [&](int64_t k) { return load_within<float, float>(g + k, d - k); };
     // By sections, so that a long row keeps its digits.
     double dot = 0;
     for (int64_t begin = 0; begin < d; begin += 4096) {
@@ -96,7 +82,7 @@ struct Sliced : Norms<T> {
     const V along = broadcast(float(dot));
     for (int64_t k = 0; k < d; k += 16) {
       const V x = (read_g(k) - along * read(k)) * (4 * inverse[i]) * power[i];
-      k + 16 <= d ? store<float, float>(g + k, x) : store_some<float, float>(g + k, x, d - k);
+      store_within<float, float>(g + k, x, d - k);
     }
   }
 };
