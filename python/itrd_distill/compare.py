@@ -76,13 +76,11 @@ def compare(
             console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
             runs.append(result)
     runs.sort(key=lambda run: list(recipes).index(run.method))
-    shown, notes = _speeds(recipes, data, teacher, seeds, speed_seconds)
-    runs = [replace(run, images_per_second=shown[run.method][run.seed]) if shown else run for run in runs]
+    runs, speed, notes = _with_speeds(runs, recipes, data, teacher, seeds, speed_seconds)
     write_results(out / "results.json", first, data, runs, command)
     report = out / "report.html"
     teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
-    cached = any(recipe.teacher.cache for recipe in recipes.values())
-    experiment = _experiment(first, data, teacher_row, runs, sweep, notes, speed=bool(shown) or not cached)
+    experiment = _experiment(first, data, teacher_row, runs, sweep, notes, speed)
     write_page(experiment, report)
     write_plots(experiment, out / "plots")
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
@@ -94,16 +92,17 @@ def compare(
     return report
 
 
-def _speeds(
-    recipes: dict[str, Recipe], data: ImageData, teacher: nn.Module, rounds: int, seconds: float
-) -> tuple[dict[str, list[float]], list[str]]:
-    """Speeds by method and round where they are measured apart, and what the page says of them."""
+def _with_speeds(
+    runs: list[RunResult], recipes: dict[str, Recipe], data: ImageData, teacher: nn.Module, rounds: int, seconds: float
+) -> tuple[list[RunResult], bool, list[str]]:
+    """The runs, with speeds measured apart where `seconds` asks for it; whether to show speeds; what to say of them."""
     if seconds:
+        speeds = measure_speeds(recipes, data, teacher, rounds, seconds)
         note = f"Speeds were measured after the runs: the methods in turn, {seconds:g} s each, {rounds} times."
-        return measure_speeds(recipes, data, teacher, rounds, seconds), [note]
+        return [replace(run, images_per_second=speeds[run.method][run.seed]) for run in runs], True, [note]
     if any(recipe.teacher.cache for recipe in recipes.values()):
-        return {}, ["No speeds are shown: the teacher's outputs came from a cache."]
-    return {}, []
+        return runs, False, ["No speeds are shown: the teacher's outputs came from a cache."]
+    return runs, True, []
 
 
 def finished(directory: Path, recipe: Recipe) -> RunResult | None:
