@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     commands.add_subcommand("probe", _probe_parser(), help="a linear classifier on a trained model's frozen features")
     commands.add_subcommand("recipes", _recipes_parser(), help="list the recipes")
     arguments = sys.argv[1:] if arguments is None else arguments
+    # `--download` is short for `--data.download true`.
+    arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
     try:
         if arguments[:1] == ["compare"]:
             return _compare(arguments[1:])
@@ -44,11 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def recipe_first(arguments: list[str]) -> list[str]:
-    """The arguments with --recipe before all other options: what the command line says goes over it, wherever it is.
-
-    `--download` is short for `--data.download true`.
-    """
-    arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
+    """The arguments with --recipe before all other options: what the command line says goes over it, wherever it is."""
     for i, argument in enumerate(arguments):
         if argument == "--recipe" or argument.startswith("--recipe="):
             end = i + (2 if argument == "--recipe" else 1)

@@ -55,7 +55,7 @@ def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Rec
 
 def _probe(own, overrides: list[str], parse) -> Recipe:
     student = own.pair.rpartition("-")[2]
-    shared = _kept(overrides, ("--data.root", "--data.download", "--download", "--trainer.accelerator"))
+    shared = _kept(overrides, ("--data.root", "--data.download", "--trainer.accelerator"))
     return parse(["--recipe", f"{own.probe}/{student}", *shared])
 
 
@@ -81,7 +81,6 @@ def _train_teacher(own, overrides: list[str], parse) -> None:
     """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
     shared = (
         "--data.",
-        "--download",
         "--trainer.accelerator",
         "--trainer.devices",
         "--trainer.precision",
@@ -97,6 +96,5 @@ def _kept(overrides: list[str], names: tuple[str, ...]) -> list[str]:
     kept = []
     for i, argument in enumerate(overrides):
         if argument.startswith(names) and not argument.startswith("--data.options.train_images"):
-            alone = "=" in argument or argument == "--download"
-            kept += [argument] if alone else overrides[i : i + 2]
+            kept += overrides[i : i + (1 if "=" in argument else 2)]
     return kept

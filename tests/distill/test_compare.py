@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from xml.etree import ElementTree
 
 import pytest
@@ -128,6 +129,29 @@ def test_mistakes_are_named(arguments, message, folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit, match=message):
         compare(*arguments)
+
+
+@pytest.mark.parametrize("download", [["--download"], ["--data.download=true"], ["--data.download", "true"], []])
+def test_download_holds_for_students_teacher_and_probe(download, monkeypatch):
+    seen = []
+
+    def train_command(recipe, *_, **__):
+        seen.append(recipe)
+
+    def compared(recipes, *_, train_teacher, command, transfer_to, **__):
+        train_teacher()
+        seen.extend([*recipes.values(), transfer_to])
+        seen.append(command)
+
+    monkeypatch.setattr("itrd_distill.compare_command.train_command", train_command)
+    monkeypatch.setattr("itrd_distill.compare_command.compare", compared)
+    compare("--methods", "kd", *download, "--data.root", "elsewhere", "--probe", "digits")
+    *recipes, command = seen
+    assert [(recipe.data.download, recipe.data.root) for recipe in recipes] == [(bool(download), "elsewhere")] * 3
+    # The command that is noted asks for the same again.
+    seen.clear()
+    main(shlex.split(command)[1:])
+    assert seen == [*recipes, command]
 
 
 def test_relative_improvement_is_the_papers():

@@ -91,9 +91,13 @@ def test_a_data_set_may_leave_teachers_to_another_and_have_its_own_for_a_student
     assert parsed("--recipe", "cifar10_jpeg_10k/resnet8_1bit").trainer.epochs == 5
 
 
-def test_download_is_a_word():
-    assert parsed("--download", "--recipe", "cifar100/vgg8").data.download
-    assert not parsed("--recipe", "cifar100/vgg8").data.download
+def test_download_is_a_word(monkeypatch):
+    seen = []
+    monkeypatch.setattr("itrd_distill.training.command.train_command", lambda recipe, *_: seen.append(recipe))
+    main(["train", "--download", "--recipe", "cifar100/vgg8"])
+    main(["train", "--recipe", "cifar100/vgg8", "--download"])
+    main(["train", "--recipe", "cifar100/vgg8"])
+    assert [recipe.data.download for recipe in seen] == [True, True, False]
 
 
 @pytest.mark.parametrize("first", [True, False])
