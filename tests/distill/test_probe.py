@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from itrd_distill.cli import main
-from itrd_distill.data import create_data
 from itrd_distill.models import create_model
 from itrd_distill.probe import cached_features, extract
 from itrd_distill.training.run import RunResult
@@ -15,11 +14,6 @@ RECIPE = Recipe(
     data=DataSettings("digits", test_batch_size=64, options={"train_images": 100}),
     trainer=TrainerSettings(accelerator="cpu"),
 )
-
-
-@pytest.fixture
-def data():
-    return create_data("digits", train_images=100)
 
 
 def test_features_are_the_frozen_models_in_order(data):

@@ -21,17 +21,6 @@ RECIPE = Recipe(
 NO_MAPS = ["kd", "cc", "rkd", "pkt", "crd", "wcord", "itrd"]
 
 
-@pytest.fixture
-def data():
-    return create_data("digits", train_images=100)
-
-
-@pytest.fixture
-def teacher():
-    torch.manual_seed(7)
-    return create_model("convnet_32_64", 10)
-
-
 class Counted(torch.nn.Module):
     """A teacher that counts the images it is shown."""
 

@@ -40,17 +40,6 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data():
-    return create_data("digits", train_images=100)
-
-
-@pytest.fixture
-def teacher():
-    torch.manual_seed(7)
-    return create_model("convnet_32_64", 10)
-
-
 def state(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
