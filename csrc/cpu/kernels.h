@@ -14,9 +14,15 @@ template <class T>
 double gram_forward(const GramProblem& problem) {
 #ifdef ITRD_TILES
   if constexpr (!std::is_same_v<T, double>)
-    if (problem.s.rows > SMALLEST_ON_TILES<T>) return run_gram<GramTiles<T>>(problem);
+    if (problem.s.rows > ROWS_BEFORE_TILES && std::min(problem.s.columns, problem.t.columns) >= FEATURES_ON_TILES) {
+      GramTiles<T> engine(problem);
+      engine.prepare();
+      if (engine.accurate()) return run_gram(engine);
+    }
 #endif
-  return run_gram<Gram<T>>(problem);
+  Gram<T> engine(problem);
+  engine.prepare();
+  return run_gram(engine);
 }
 
 // f(T) for the type that `dtype` names.

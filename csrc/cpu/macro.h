@@ -28,8 +28,8 @@ struct Macro {
   int64_t columns() const { return column_end - column_begin; }
 };
 
-// Pairs (row panel, column panel) of a macro tile, in blocks of `side` × `side`, each row by row; of a diagonal one the
-// upper triangle.
+// Pairs (row panel, column panel) of a macro tile, in blocks of `side` × `side`, each column by column; of a diagonal
+// one the upper triangle.
 struct Pair {
   int64_t row, column, block;
 };
@@ -38,8 +38,8 @@ inline std::vector<Pair> pairs_of(const Macro& macro, int64_t side) {
   int64_t block = 0;
   for (int64_t top = macro.row_begin; top < macro.row_end; top += side)
     for (int64_t left = macro.diagonal() ? top : macro.column_begin; left < macro.column_end; left += side, ++block)
-      for (int64_t p = top; p < std::min(top + side, macro.row_end); ++p)
-        for (int64_t q = macro.diagonal() ? std::max(left, p) : left; q < std::min(left + side, macro.column_end); ++q)
+      for (int64_t q = left; q < std::min(left + side, macro.column_end); ++q)
+        for (int64_t p = top; p < std::min({top + side, macro.row_end, macro.diagonal() ? q + 1 : macro.row_end}); ++p)
           pairs.push_back({p, q, block});
   return pairs;
 }

@@ -60,12 +60,11 @@ Sums sweep(Engine& engine, bool gradient, Coefficients c) {
   return total;
 }
 
-// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. It prepares the inputs, is
+// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. It has prepared the inputs, is
 // swept over the pairs of rows off the diagonal of G for their sums and Wẑ, and finishes with the projection.
 template <class Engine>
-double run_gram(const GramProblem& problem) {
-  Engine engine(problem);
-  engine.prepare();
+double run_gram(Engine& engine) {
+  const GramProblem& problem = engine.problem;
   // The traces m_s and m_st: on the diagonal G is 1 in every row that is not zero.
   double m_s = 0, m_st = 0;
   for (int64_t i = 0; i < problem.s.rows; ++i) {
