@@ -33,8 +33,10 @@ struct Digits : Norms<T> {
     Norms<T>::norm(i);
     const T* const row = z.template row<T>(i);
     Ints magnitudes{};
-    for (int64_t k = 0; k < z.columns; k += 16)
-      magnitudes = larger(magnitudes, magnitude(load_within<T, float>(row + k, z.columns - k) * power[i]));
+    auto add = [&](Vector<float> x) { magnitudes = larger(magnitudes, magnitude(x * power[i])); };
+    int64_t k = 0;
+    for (; k + 16 <= z.columns; k += 16) add(load<T, float>(row + k));
+    if (k < z.columns) add(load_some<T, float>(row + k, z.columns - k));
     const float most = largest_lane(magnitudes);
     factor[i] = most > 0 ? LARGEST<S> / most : 0;
     unit[i] = most > 0 ? FIRST<S> * inverse[i] / factor[i] : inverse[i];
@@ -121,19 +123,27 @@ struct Digits : Norms<T> {
   void store_panel(const float* from, int64_t p, const Range& blocks, const Matrix& result, bool add,
                    const double* along) const {
     const int64_t rows = std::min(PANEL, z.rows - p * PANEL);
+    const int64_t begin = blocks.begin * PANEL, end = std::min(blocks.end * PANEL, z.columns);
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t i = p * PANEL + r;
       const T* const own = z.template row<T>(i);
       float* const to = result.row<float>(i);
-      const float g_z = along ? float(along[r]) : 0, scale = 4 * inverse[i];
-      for (int64_t f = blocks.begin; f < blocks.end; ++f)
-        for (int64_t k = f * PANEL; k < std::min((f + 1) * PANEL, z.columns); k += 16) {
-          const int64_t count = z.columns - k;
-          Vector<float> g = load<float, float>(from + ((f - blocks.begin) * PANEL + r) * PANEL + k % PANEL);
-          if (add) g += load_within<float, float>(to + k, count);
-          if (along) g = (g - load_within<T, float>(own + k, count) * power[i] * (inverse[i] * g_z)) * scale * power[i];
-          store_within<float, float>(to + k, g, count);
-        }
+      const float g_z = along ? inverse[i] * float(along[r]) : 0, scale = along ? 4 * inverse[i] : 1,
+                  power = along ? this->power[i] : 1;
+      auto finished = [&](int64_t k, Vector<float> before, Vector<float> z_k) {
+        const int64_t block = k / PANEL - blocks.begin;
+        const Vector<float> g = before + load<float, float>(from + (block * PANEL + r) * PANEL + k % PANEL);
+        return (g - z_k * power * g_z) * scale * power;
+      };
+      int64_t k = begin;
+      for (; k + 16 <= end; k += 16)
+        store<float, float>(to + k, finished(k, add ? load<float, float>(to + k) : Vector<float>{},
+                                             along ? load<T, float>(own + k) : Vector<float>{}));
+      if (k < end)
+        store_some<float, float>(to + k,
+                                 finished(k, add ? load_some<float, float>(to + k, end - k) : Vector<float>{},
+                                          along ? load_some<T, float>(own + k, end - k) : Vector<float>{}),
+                                 end - k);
     }
   }
 

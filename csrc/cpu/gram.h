@@ -56,7 +56,7 @@ class Gram : public GramPlan {
   static constexpr int64_t PAIR_BLOCK = 8;  // panels on a side of a block of pairs, whose features stay in the L2 cache
 
   explicit Gram(const GramProblem& problem)
-      : GramPlan(problem, 4e6),
+      : GramPlan(problem),
         s_(problem.s, bool(problem.grad_s), panels.side * PANEL, std::min<int64_t>(panels.macros, 2)),
         t_(problem.t, bool(problem.grad_t), panels.side * PANEL, std::min<int64_t>(panels.macros, 2)),
         tiles_(allocate<C>(threads * tiles_size())) {}

@@ -12,9 +12,6 @@
 
 namespace itrd::ITRD_ISA {
 
-// With no more rows or fewer features than these, taking numbers apart costs more than tiles save.
-constexpr int64_t ROWS_BEFORE_TILES = 64, FEATURES_ON_TILES = 32;
-
 // Of a product Wẑ: panels and blocks of 32 features of a task, and panels of rows that are summed at a time.
 constexpr int64_t GROUP_PANELS = 16, SECTION_BLOCKS = 8, CHUNK_PANELS = CHUNK / PANEL;
 
@@ -49,7 +46,7 @@ class GramTiles : public GramPlan {
   static constexpr int64_t PAIR_BLOCK = 16;  // panels on a side of a block of pairs, which are taken apart together
 
   explicit GramTiles(const GramProblem& problem)
-      : GramPlan(problem, 8e6),
+      : GramPlan(problem),
         s_(problem.s, problem.grad_s, panels),
         t_(problem.t, problem.grad_t, panels),
         tiles_(allocate<float>(threads * tiles_size())),

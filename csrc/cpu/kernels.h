@@ -14,7 +14,7 @@ template <class T>
 double gram_forward(const GramProblem& problem) {
 #ifdef ITRD_TILES
   if constexpr (!std::is_same_v<T, double>)
-    if (problem.s.rows > ROWS_BEFORE_TILES && std::min(problem.s.columns, problem.t.columns) >= FEATURES_ON_TILES) {
+    if (worth_starting(problem) && std::min(problem.s.columns, problem.t.columns) >= PANEL) {
       GramTiles<T> engine(problem);
       engine.prepare();
       if (engine.accurate()) return run_gram(engine);

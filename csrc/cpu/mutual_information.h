@@ -27,16 +27,21 @@ inline void mutual_information(V g, V h, V c_s, V c_st, V& sum_s, V& sum_st, V& 
   w_t = -c_st * g2 * h;
 }
 
-// What an engine plans by. `least` is the work, n² (d_s + d_t), from which on it takes all threads.
+// Work, n² (d_s + d_t), from which on threads, and tiles, save more than they cost.
+constexpr double WORTH_STARTING = 4e6;
+
+inline bool worth_starting(const GramProblem& p) {
+  return 1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) >= WORTH_STARTING;
+}
+
+// What an engine plans by.
 struct GramPlan {
   const GramProblem& problem;
   const Panels panels;
   const int threads;
 
-  GramPlan(const GramProblem& p, double least)
-      : problem(p),
-        panels(p.s.rows),
-        threads(1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) < least ? 1 : max_threads()) {}
+  explicit GramPlan(const GramProblem& problem)
+      : problem(problem), panels(problem.s.rows), threads(worth_starting(problem) ? max_threads() : 1) {}
 };
 
 // Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ.

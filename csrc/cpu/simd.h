@@ -30,11 +30,16 @@ inline Vector<C> broadcast(C x) {
   return x - Vector<C>{};
 }
 
+// x_i + x_(i + STEP) in lane i, and so on until lane 0 has all.
+template <class C, int STEP, std::size_t... I>
+inline C sum_halves(Vector<C> x, std::index_sequence<I...> lanes) {
+  x += __builtin_shufflevector(x, x, ((I + STEP) % LANES<C>)...);
+  if constexpr (STEP > 1) return sum_halves<C, STEP / 2>(x, lanes);
+  return x[0];
+}
 template <class C>
 inline C sum_lanes(Vector<C> x) {
-  C total = 0;
-  for (int i = 0; i < LANES<C>; ++i) total += x[i];
-  return total;
+  return sum_halves<C, LANES<C> / 2>(x, std::make_index_sequence<LANES<C>>());
 }
 
 inline float to_float(float x) { return x; }
