@@ -24,7 +24,7 @@ def processor_name() -> str:
 
 
 def has(flag: str) -> bool:
-    """Whether the processor has what Linux calls so: avx512_bf16, amx_bf16, …"""
+    """Whether the processor has what Linux calls so: avx512_bf16, amx_int8, …"""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and flag in cpuinfo.read_text().split()
 

@@ -39,7 +39,7 @@ def machine_facts() -> dict:
         "processor": machine.processor_name(),
         "system": platform.platform(),
         "instruction_set": os.environ.get("ITRD_CPU_ISA")
-        or ("amx" if machine.has("amx_bf16") else torch.backends.cpu.get_cpu_capability()),
+        or ("amx" if machine.has("amx_int8") else torch.backends.cpu.get_cpu_capability()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "last_level_cache_bytes": machine.last_level_cache(),

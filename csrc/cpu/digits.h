@@ -30,14 +30,9 @@ struct Digits : Norms<T> {
         unit(inverse.size()) {}
 
   void measure(int64_t i) {
-    Norms<T>::norm(i);
-    const T* const row = z.template row<T>(i);
     Ints magnitudes{};
-    auto add = [&](Vector<float> x) { magnitudes = larger(magnitudes, magnitude(x * power[i])); };
-    int64_t k = 0;
-    for (; k + 16 <= z.columns; k += 16) add(load<T, float>(row + k));
-    if (k < z.columns) add(load_some<T, float>(row + k, z.columns - k));
-    const float most = largest_lane(magnitudes);
+    Norms<T>::norm(i, [&](Vector<float> x) { magnitudes = larger(magnitudes, magnitude(x)); });
+    const float most = largest_lane(magnitudes) * power[i];
     factor[i] = most > 0 ? LARGEST<S> / most : 0;
     unit[i] = most > 0 ? FIRST<S> * inverse[i] / factor[i] : inverse[i];
   }

@@ -128,12 +128,13 @@ class GramTiles : public GramPlan {
   // Sums of a pair's tiles, and with `gradient` its W and W'.
   Sums epilogue(const Macro& m, const Pair& pair, float* g_s, float* g_t, bool gradient, Coefficients c) const {
     using V = Vector<float>;
-    const bool diagonal = pair.row == pair.column;
+    const bool diagonal = pair.row == pair.column, want_s = gradient && s_.result, want_t = gradient && t_.result;
     const float *const s_j = &s_.digits.unit[pair.column * PANEL], *const t_j = &t_.digits.unit[pair.column * PANEL];
     const V c_s = broadcast(float(c.s)), c_st = broadcast(float(c.st));
     V sum_s{}, sum_st{};
     Along along_s, along_t;
-    for (int64_t i = 0; i < PANEL; ++i)
+    for (int64_t i = 0; i < PANEL; ++i) {
+      V row_s{}, row_t{};
       for (int64_t j = 0; j < PANEL; j += 16) {
         float *const at_s = g_s + i * PANEL + j, *const at_t = g_t + i * PANEL + j;
         V g = load<float, float>(at_s) * load<float, float>(s_j + j);
@@ -142,23 +143,25 @@ class GramTiles : public GramPlan {
         if (diagonal && i >= j && i < j + 16) g[i - j] = 0, h[i - j] = 0;
         V w_s, w_t;
         mutual_information(g, h, c_s, c_st, sum_s, sum_st, w_s, w_t);
-        store<float, float>(at_s, w_s);
-        store<float, float>(at_t, w_t);
-        along_s.add(i, j, w_s * g);
-        along_t.add(i, j, w_t * h);
+        if (want_s) row_s += along_s.add(j, at_s, w_s, g);
+        if (want_t) row_t += along_t.add(j, at_t, w_t, h);
       }
-    if (gradient && s_.result) keep(s_, m, pair, g_s, along_s);
-    if (gradient && t_.result) keep(t_, m, pair, g_t, along_t);
+      if (want_s) along_s.rows[i] = sum_lanes<float>(row_s);
+      if (want_t) along_t.rows[i] = sum_lanes<float>(row_t);
+    }
+    if (want_s) keep(s_, m, pair, g_s, along_s);
+    if (want_t) keep(t_, m, pair, g_t, along_t);
     const double twice = diagonal ? 1 : 2;
     return {twice * sum_lanes<float>(sum_s), twice * sum_lanes<float>(sum_st)};
   }
 
-  // Σ_j W_ij G_ij and Σ_i W_ij G_ij of a pair.
+  // Σ_j W_ij G_ij and Σ_i W_ij G_ij of a pair, whose W takes the place of its G.
   struct Along {
     alignas(64) float rows[PANEL] = {}, columns[PANEL] = {};
-    void add(int64_t i, int64_t j, Vector<float> x) {
-      rows[i] += _mm512_reduce_add_ps((__m512)x);
-      store<float, float>(columns + j, load<float, float>(columns + j) + x);
+    Vector<float> add(int64_t j, float* at, Vector<float> w, Vector<float> g) {
+      store<float, float>(at, w);
+      store<float, float>(columns + j, load<float, float>(columns + j) + w * g);
+      return w * g;
     }
   };
 

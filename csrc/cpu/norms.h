@@ -21,11 +21,17 @@ struct Norms {
   bool alive(int64_t i) const { return inverse[i] != 0; }
 
   void norm(int64_t i) {
+    norm(i, [](Vector<C>) {});
+  }
+
+  // The norm, with each(x) for every vector x of the row.
+  template <class F>
+  void norm(int64_t i, F&& each) {
     const T* row = z.template row<T>(i);
     // Sections add up in double, so that a long row keeps its digits.
     double square = 0;
     for (int64_t k = 0; k < z.columns; k += ROW_SECTION)
-      square += sum_squares(row + k, std::min(ROW_SECTION, z.columns - k));
+      square += sum_squares(row + k, std::min(ROW_SECTION, z.columns - k), each);
     constexpr double LOW = std::is_same_v<C, double> ? 1e-250 : 1e-24, HIGH = std::is_same_v<C, double> ? 1e290 : 1e34;
     power[i] = 1;
     inverse[i] = C(1 / std::sqrt(square));
@@ -53,7 +59,8 @@ struct Norms {
  private:
   static constexpr int64_t ROW_SECTION = 4096;
 
-  static C sum_squares(const T* row, int64_t count) {
+  template <class F>
+  static C sum_squares(const T* row, int64_t count, F&& each) {
     constexpr int64_t L = LANES<C>;
     Vector<C> sums[4] = {};
     int64_t k = 0;
@@ -62,10 +69,12 @@ struct Norms {
       for (int v = 0; v < 4; ++v) {
         const Vector<C> x = load<T, C>(row + k + v * L);
         sums[v] += x * x;
+        each(x);
       }
     for (; k < count; k += L) {
       const Vector<C> x = load_within<T, C>(row + k, count - k);
       sums[0] += x * x;
+      each(x);
     }
     return sum_lanes<C>((sums[0] + sums[1]) + (sums[2] + sums[3]));
   }
