@@ -59,7 +59,8 @@ struct Digits : Norms<T> {
     for (int64_t r = 0; r < rows; ++r) {
       int8_t* const to = left + (r / 16 * count * S * TILE_BYTES) + r % 16 * STEP;
       const T* const from = z.template row<T>(first + r) + k * STEP;
-      if (r + AHEAD < rows) prefetch(z.template row<T>(first + r + AHEAD) + k * STEP, count * STEP);
+      // A row that follows soon is on its way from the outer caches.
+      if (r + 4 < rows) prefetch(z.template row<T>(first + r + 4) + k * STEP, count * STEP);
       for (int64_t i = 0; i < count; ++i) {
         const int64_t columns = z.columns - (k + i) * STEP;
         Vector<float> x[4];
@@ -93,8 +94,6 @@ struct Digits : Norms<T> {
       for (int64_t i = 0; i < 16; ++i) {
         // The order that row_digits gives to W's columns.
         const int64_t row = p * PANEL + step * STEP + 4 * i, quad = i % 4 * 4 + i / 4;
-        for (int64_t r = row + AHEAD; r < std::min(row + AHEAD + 4, z.rows); ++r)
-          prefetch(z.template row<T>(r) + blocks.begin * PANEL, (blocks.end - blocks.begin) * PANEL);
         int8_t* to = rights + 2 * step * S * TILE_BYTES + quad * STEP;
         for (int64_t f = blocks.begin; f < blocks.end; ++f, to += CHUNK_BYTES)
           for (int half = 0; half < 2; ++half) {
@@ -143,8 +142,6 @@ struct Digits : Norms<T> {
   }
 
  private:
-  static constexpr int64_t AHEAD = 4;  // rows that are on their way from the outer caches
-
   static void prefetch(const T* from, int64_t count) {
     for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(from + i);
   }
