@@ -66,7 +66,7 @@ def test_long_rows_keep_their_digits(backend, n, d):
 
 
 def shaped(kind, n, d):
-    """Features that are hard on fixed-point numbers, or on sums of slices: rows whose entries differ in size."""
+    """Features that are hard on fixed-point numbers: rows, of z or of W, whose entries differ in size."""
     z = torch.randn(n, d, generator=torch.Generator().manual_seed(1))
     if kind == "sparse":
         z = (z - 1.3).relu()

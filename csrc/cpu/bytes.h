@@ -87,4 +87,10 @@ inline void column_digits(const Vector<float> (&x)[4], Ints (&digits)[S]) {
   }
 }
 
+// Into the tiles of the digits, `apart` bytes from each other.
+template <int S>
+inline void store_digits(const Ints (&digits)[S], int8_t* to, int64_t apart) {
+  for (int s = 0; s < S; ++s) std::memcpy(to + s * apart, &digits[s], sizeof digits[s]);
+}
+
 }  // namespace itrd::ITRD_ISA

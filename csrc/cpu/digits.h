@@ -71,7 +71,7 @@ struct Digits : Norms<T> {
         for (int v = 0; v < 4; ++v) x[v] = scaled(first + r, x[v]);
         Ints digits[S];
         row_digits<S>(x, digits);
-        for (int s = 0; s < S; ++s) std::memcpy(to + (i * S + s) * TILE_BYTES, &digits[s], sizeof digits[s]);
+        store_digits<S>(digits, to + i * S * TILE_BYTES, TILE_BYTES);
       }
     }
   }
@@ -107,7 +107,7 @@ struct Digits : Norms<T> {
                   x[r] = scaled(row + r, load_within<T, float>(z.template row<T>(row + r) + k, columns));
             Ints digits[S];
             column_digits<S>(x, digits);
-            for (int s = 0; s < S; ++s) std::memcpy(to + (2 * s + half) * TILE_BYTES, &digits[s], sizeof digits[s]);
+            store_digits<S>(digits, to + half * TILE_BYTES, 2 * TILE_BYTES);
           }
       }
   }

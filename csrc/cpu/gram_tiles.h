@@ -261,7 +261,7 @@ class GramTiles : public GramPlan {
           if (2 * i + v / 2 < panels) x[v] = load<float, float>(w + (2 * i + v / 2) * WEIGHTS + v % 2 * 16) * factor;
         Ints digits[S];
         row_digits<S>(x, digits);
-        for (int s = 0; s < S; ++s) std::memcpy(to + (i * S + s) * TILE_BYTES, &digits[s], sizeof digits[s]);
+        store_digits<S>(digits, to + i * S * TILE_BYTES, TILE_BYTES);
       }
     }
   }

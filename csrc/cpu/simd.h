@@ -151,11 +151,6 @@ inline Vector<C> load_within(const T* from, int64_t count) {
   return count >= LANES<C> ? load<T, C>(from) : load_some<T, C>(from, count);
 }
 
-template <class T, class C>
-inline void store_within(T* to, Vector<C> x, int64_t count) {
-  count >= LANES<C> ? store<T, C>(to, x) : store_some<T, C>(to, x, count);
-}
-
 // Exchange the off-diagonal blocks of size STEP between rows r and r + STEP.
 template <class C, int STEP, std::size_t... I>
 inline void exchange(Vector<C>& low, Vector<C>& high, std::index_sequence<I...>) {
