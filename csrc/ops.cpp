@@ -21,7 +21,7 @@ namespace {
 
 constexpr const char* LIBRARY = "itrd_cpu";
 
-// ITRD_CPU_ISA = amx, avx512, avx2 or portable asks for one instruction set; else the best that the processor has.
+// ITRD_CPU_ISA = amx, avx512_bf16, avx512, avx2 or portable asks for one instruction set; else the best that the processor has.
 const Kernels& choose_kernels() {
   const char* const asked = std::getenv("ITRD_CPU_ISA");
   auto wants = [&](const char* name) { return asked == nullptr || std::strcmp(asked, name) == 0; };
@@ -32,6 +32,7 @@ const Kernels& choose_kernels() {
 #if defined(__linux__)
   if (wants("amx") && has_avx512 && amx::available()) return amx::kernels();
 #endif
+  if (wants("avx512_bf16") && has_avx512 && __builtin_cpu_supports("avx512bf16")) return avx512_bf16::kernels();
   if (wants("avx512") && has_avx512) return avx512::kernels();
   if (wants("avx2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("bmi2"))
@@ -39,7 +40,7 @@ const Kernels& choose_kernels() {
 #endif
   STD_TORCH_CHECK(
       wants("portable"), "ITRD_CPU_ISA=", asked,
-      " cannot run on this processor; expected amx, avx512, avx2 or portable, or nothing for the best of them");
+      " cannot run on this processor; expected amx, avx512_bf16, avx512, avx2 or portable, or nothing for the best of them");
   return portable::kernels();
 }
 

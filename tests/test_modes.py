@@ -155,7 +155,7 @@ def run_python(code, **environment):
     )
 
 
-@pytest.mark.parametrize("isa", ["amx", "avx512", "avx2", "portable"])
+@pytest.mark.parametrize("isa", ["amx", "avx512_bf16", "avx512", "avx2", "portable"])
 def test_instruction_sets(isa):
     if itrd_kernels.available_backends()["cpu"] is not None:
         pytest.skip("the native library is not built here")
@@ -187,7 +187,7 @@ def test_unknown_instruction_set_is_refused():
     result = run_python(code, ITRD_CPU_ISA="sse9")
     assert result.returncode != 0
     assert "ITRD_CPU_ISA=sse9" in result.stderr
-    assert "amx, avx512, avx2 or portable" in result.stderr
+    assert "amx, avx512_bf16, avx512, avx2 or portable" in result.stderr
 
 
 def test_import_without_triton():

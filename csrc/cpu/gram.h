@@ -15,16 +15,18 @@ constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part 
 constexpr int64_t FEATURE_CHUNK = 128;  // features of a block of pairs that are multiplied at a time
 
 // W of a macro tile for one of the two gradients: once [column panel][row][32] and, transposed, [row
-// panel][column][32], which on the diagonal are the same.
-template <class C>
+// panel][column][32], which on the diagonal are the same. A lane of two holds two
+// rows k, and the factor between what is packed and ẑ_k.
+template <class T>
 struct Weights {
-  C *by_column = nullptr, *by_row = nullptr;
-  C* tile(const Macro& m, const Pair& p) const {
-    return by_column + ((p.column - m.column_begin) * m.rows() + p.row - m.row_begin) * PANEL * PANEL;
+  static constexpr int64_t TILE = PANEL * PANEL / PER_LANE<T>;
+  Lane<T> *by_column = nullptr, *by_row = nullptr;
+  Lane<T>* tile(const Macro& m, const Pair& p) const {
+    return by_column + ((p.column - m.column_begin) * m.rows() + p.row - m.row_begin) * TILE;
   }
-  C* transposed_tile(const Macro& m, const Pair& p) const {
-    C* const data = m.diagonal() ? by_column : by_row;
-    return data + ((p.row - m.row_begin) * m.columns() + p.column - m.column_begin) * PANEL * PANEL;
+  Lane<T>* transposed_tile(const Macro& m, const Pair& p) const {
+    Lane<T>* const data = m.diagonal() ? by_column : by_row;
+    return data + ((p.row - m.row_begin) * m.columns() + p.column - m.column_begin) * TILE;
   }
 };
 
@@ -34,19 +36,23 @@ class Gram : public GramPlan {
   // One input: what it is packed to and, where its gradient is wanted, W and Wẑ in panels, all in one piece of memory.
   struct Side {
     Packed<T> packed;
-    Buffer<C> memory;
-    Weights<C> weights;
-    C* gradient = nullptr;
+    Buffer<Lane<T>> memory;
+    Weights<T> weights;
+    Buffer<C> gradient;
 
-    Side(const Matrix& z, bool wanted, int64_t macro_rows, int64_t layouts)
-        : packed(z),
-          memory(allocate<C>(packed.size() * (wanted ? 2 : 1) + (wanted ? layouts * macro_rows * macro_rows : 0))) {
+    Side(const Matrix& z, bool wanted, const Panels& panels) : packed(z) {
+      const int64_t size = packed.size(), tiles = wanted ? panels.side * panels.side * Weights<T>::TILE : 0;
+      const int64_t copies = wanted ? PER_LANE<T> : 1, layouts = std::min<int64_t>(panels.macros, 2);
+      memory = allocate<Lane<T>>(copies * size + layouts * tiles);
       packed.values = memory.get();
       if (!wanted) return;
-      gradient = packed.values + packed.size();
-      weights.by_column = gradient + packed.size();
-      if (layouts > 1) weights.by_row = weights.by_column + macro_rows * macro_rows;
+      packed.turned = packed.values + (copies - 1) * size;
+      weights.by_column = packed.values + copies * size;
+      if (layouts > 1) weights.by_row = weights.by_column + tiles;
+      gradient = allocate<C>(size * PER_LANE<T>);
     }
+
+    C* gradient_panel(int64_t p) const { return gradient.get() + p * packed.features * PANEL; }
   };
 
   Side s_, t_;
@@ -57,8 +63,8 @@ class Gram : public GramPlan {
 
   explicit Gram(const GramProblem& problem)
       : GramPlan(problem),
-        s_(problem.s, bool(problem.grad_s), panels.side * PANEL, std::min<int64_t>(panels.macros, 2)),
-        t_(problem.t, bool(problem.grad_t), panels.side * PANEL, std::min<int64_t>(panels.macros, 2)),
+        s_(problem.s, bool(problem.grad_s), panels),
+        t_(problem.t, bool(problem.grad_t), panels),
         tiles_(allocate<C>(threads * tiles_size())) {}
 
   const Norms<T>& norms_s() const { return s_.packed; }
@@ -96,7 +102,7 @@ class Gram : public GramPlan {
       parallel(threads, [&](int thread) {
         const Range range(panels.count, thread, threads);
         for (int64_t p = range.begin; p < range.end; ++p)
-          side.packed.unpack(p, side.gradient + p * side.packed.panel_size(), result);
+          side.packed.unpack(p, side.gradient_panel(p), result);
       });
     };
     // Unpack one side with the other's memory given back already.
@@ -111,17 +117,17 @@ class Gram : public GramPlan {
     return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels.count * panels.count) * PANEL * PANEL;
   }
 
-  // G = ẑẑᵀ of pairs [begin, end) into every second tile.
+  // zzᵀ of what is packed, pairs [begin, end), into every second tile.
   static void products(const Packed<T>& packed, const std::vector<Pair>& pairs, int64_t begin, int64_t end, C* tiles) {
-    for (int64_t k = 0; k < packed.features; k += FEATURE_CHUNK)
+    const int64_t lanes = packed.features / PER_LANE<T>;
+    for (int64_t k = 0; k < lanes; k += FEATURE_CHUNK)
       for (int64_t i = begin; i < end; ++i)
         for (int64_t r = 0; r < PANEL; r += TILE_ROWS)
-          multiply<C, 1, PANEL>(packed.panel(pairs[i].row) + k * PANEL + r, packed.panel(pairs[i].column) + k * PANEL,
-                                std::min(FEATURE_CHUNK, packed.features - k),
-                                tiles + (2 * (i - begin) * PANEL + r) * PANEL);
+          multiply<1, PANEL>(packed.panel(pairs[i].row) + k * PANEL + r, packed.panel(pairs[i].column) + k * PANEL,
+                             std::min(FEATURE_CHUNK, lanes - k), tiles + (2 * (i - begin) * PANEL + r) * PANEL);
   }
 
-  // Sums of a pair's tiles, and with `gradient` its W and W'.
+  // Sums of a pair's tiles, and with `gradient` its W and W', which take their places.
   Sums epilogue(const Macro& macro, const Pair& pair, C* tiles, bool gradient, Coefficients c) const {
     constexpr int64_t L = LANES<C>;
     C *const g_s = tiles, *const g_t = tiles + PANEL * PANEL;
@@ -130,22 +136,44 @@ class Gram : public GramPlan {
     if (diagonal)
       for (int64_t i = 0; i < PANEL; ++i) g_s[i * (PANEL + 1)] = g_t[i * (PANEL + 1)] = 0;
     const bool want_s = gradient && problem.grad_s, want_t = gradient && problem.grad_t;
-    C* const w_s = want_s ? s_.weights.tile(macro, pair) : nullptr;
-    C* const w_t = want_t ? t_.weights.tile(macro, pair) : nullptr;
     const Vector<C> c_s = broadcast(C(c.s)), c_st = broadcast(C(c.st));
     Vector<C> sum_s{}, sum_st{};
     for (int64_t i = 0; i < PANEL * PANEL; i += L) {
       Vector<C> of_s, of_t;
-      mutual_information(load<C, C>(g_s + i), load<C, C>(g_t + i), c_s, c_st, sum_s, sum_st, of_s, of_t);
-      if (want_s) store<C, C>(w_s + i, of_s);
-      if (want_t) store<C, C>(w_t + i, of_t);
+      auto entries = [&](const Packed<T>& z, const C* g) {
+        const int64_t row = pair.row * PANEL + i / PANEL, column = pair.column * PANEL + i % PANEL;
+        return load<C, C>(g + i) * z.unit_of(row) * z.unit(column);
+      };
+      mutual_information(entries(s_.packed, g_s), entries(t_.packed, g_t), c_s, c_st, sum_s, sum_st, of_s, of_t);
+      if (want_s) store<C, C>(g_s + i, of_s);
+      if (want_t) store<C, C>(g_t + i, of_t);
     }
-    if (!diagonal) {
-      if (want_s) transpose_tile(w_s, s_.weights.transposed_tile(macro, pair));
-      if (want_t) transpose_tile(w_t, t_.weights.transposed_tile(macro, pair));
-    }
+    if (want_s) keep(s_, macro, pair, g_s);
+    if (want_t) keep(t_, macro, pair, g_t);
     const double twice = diagonal ? 1 : 2;
     return {twice * sum_lanes<C>(sum_s), twice * sum_lanes<C>(sum_st)};
+  }
+
+  // A pair's W for its columns and, transposed, for its rows.
+  static void keep(const Side& side, const Macro& macro, const Pair& pair, const C* w) {
+    store_weights(w, side.packed, pair.row, side.weights.tile(macro, pair));
+    if (pair.row == pair.column) return;
+    alignas(64) C turned[PANEL * PANEL];
+    transpose_tile(w, turned);
+    store_weights(turned, side.packed, pair.column, side.weights.transposed_tile(macro, pair));
+  }
+
+  // W_k of the rows k of panel p.
+  static void store_weights(const C* w, const Packed<T>& packed, int64_t p, Lane<T>* to) {
+    constexpr int64_t L = LANES<C>;
+    if constexpr (PER_LANE<T> == 1) {
+      std::copy_n(w, PANEL * PANEL, to);
+    } else {
+      for (int64_t k = 0; k < PANEL; k += 2, w += 2 * PANEL)
+        for (int64_t i = 0; i < PANEL; i += L, to += L)
+          store<Lane<T>, Lane<T>>(to, join(load<C, C>(w + i) * packed.unit_of(p * PANEL + k),
+                                           load<C, C>(w + PANEL + i) * packed.unit_of(p * PANEL + k + 1)));
+    }
   }
 
   // Wẑ of the macro tile's columns and, off the diagonal, Wᵀẑ of its rows.
@@ -170,17 +198,18 @@ class Gram : public GramPlan {
 
   // Panels `block` of [to_begin, to_end): gradient[feature][32] += Σ_k ẑ[feature][k] W[k][32] over rows of [from,
   // from_end).
-  static void accumulate(Side& side, const C* weights, int64_t to_begin, int64_t to_end, int64_t block, int64_t from,
+  static void accumulate(Side& side, const Lane<T>* weights, int64_t to_begin, int64_t to_end, int64_t block, int64_t from,
                          int64_t from_end, int64_t step, bool first) {
-    const int64_t size = side.packed.panel_size(), offset = step * FEATURE_STEP * PANEL;
+    constexpr int64_t ROW = PANEL / PER_LANE<T>;  // lanes of a feature
+    const int64_t size = side.packed.panel_size(), offset = step * FEATURE_STEP;
     const int64_t begin = to_begin + block * BLOCK, end = std::min(begin + BLOCK, to_end);
     for (int64_t p = begin; p < end; ++p) {
-      const C* const w = weights + (p - to_begin) * (from_end - from) * PANEL * PANEL;
-      C* const out = side.gradient + p * size + offset;
+      const Lane<T>* const w = weights + (p - to_begin) * (from_end - from) * Weights<T>::TILE;
+      C* const out = side.gradient_panel(p) + offset * PANEL;
       if (first) std::fill(out, out + FEATURE_STEP * PANEL, C(0));
       for (int64_t r = 0; r < FEATURE_STEP; r += TILE_ROWS)
-        multiply<C, PANEL, 1>(side.packed.panel(from) + offset + r * PANEL, w, PANEL, out + r * PANEL, from_end - from,
-                              size);
+        multiply<ROW, 1>(side.packed.turned_panel(from) + (offset + r) * ROW, w, ROW, out + r * PANEL, from_end - from,
+                         size);
     }
   }
 };

@@ -22,6 +22,14 @@ struct VectorOf {
 template <class C>
 using Vector = typename VectorOf<C>::type;
 
+// As many numbers as a vector of twice their size.
+template <class C>
+struct HalfVectorOf {
+  typedef C type __attribute__((vector_size(VECTOR_BYTES / 2)));
+};
+template <class C>
+using HalfVector = typename HalfVectorOf<C>::type;
+
 template <class C>
 constexpr int LANES = VECTOR_BYTES / sizeof(C);
 
@@ -99,18 +107,21 @@ inline Half from_float<Half>(float x) {
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
+// The nearest bfloat16, ties to even, in the upper halves of the lanes; the lower halves are what they are.
+inline Vector<uint32_t> rounded_to_bfloat16(Vector<float> x) {
+  const auto bits = (Vector<uint32_t>)x;
+  return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+}
+
 template <class T, class C>
 inline Vector<C> load(const T* from) {
   Vector<C> x;
   if constexpr (std::is_same_v<T, C>) {
     std::memcpy(&x, from, sizeof x);
   } else if constexpr (std::is_same_v<T, BFloat16>) {
-    typedef uint16_t Bits __attribute__((vector_size(VECTOR_BYTES / 2)));
-    typedef uint32_t WideBits __attribute__((vector_size(VECTOR_BYTES)));
-    Bits bits;
+    HalfVector<uint16_t> bits;
     std::memcpy(&bits, from, sizeof bits);
-    const WideBits wide = __builtin_convertvector(bits, WideBits) << 16;
-    std::memcpy(&x, &wide, sizeof x);
+    x = (Vector<float>)(__builtin_convertvector(bits, Vector<uint32_t>) << 16);
   } else {
     for (int i = 0; i < LANES<C>; ++i) x[i] = to_float(from[i]);
   }
@@ -129,6 +140,9 @@ template <class T, class C>
 inline void store(T* to, Vector<C> x) {
   if constexpr (std::is_same_v<T, C>) {
     std::memcpy(to, &x, sizeof x);
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    const auto bits = __builtin_convertvector(rounded_to_bfloat16((Vector<float>)x) >> 16, HalfVector<uint16_t>);
+    std::memcpy(to, &bits, sizeof bits);
   } else {
     for (int i = 0; i < LANES<C>; ++i) to[i] = from_float<T>(x[i]);
   }

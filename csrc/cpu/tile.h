@@ -1,8 +1,8 @@
 // The register tile that both products of the Gram term run on, and what lies around it.
 #pragma once
 
+#include "cpu/lanes.h"
 #include "cpu/macro.h"
-#include "cpu/simd.h"
 
 namespace itrd::ITRD_ISA {
 
@@ -10,9 +10,9 @@ constexpr int64_t FEATURE_STEP = 8;  // packed features are padded to a multiple
 
 // out[r][0…31] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][0…31] for TILE_ROWS rows r: the sums stay
 // in registers all along.
-template <class C, int64_t ROW_STEP, int64_t K_STEP>
-inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end, C* __restrict out, int64_t panels = 1,
-                     int64_t a_step = 0) {
+template <int64_t ROW_STEP, int64_t K_STEP, class C, class Lane>
+inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t k_end, C* __restrict out,
+                     int64_t panels = 1, int64_t a_step = 0) {
   constexpr int64_t L = LANES<C>;
   for (int64_t c = 0; c < PANEL; c += TILE_VECTORS * L) {
     Vector<C> sum[TILE_ROWS][TILE_VECTORS];
@@ -20,20 +20,20 @@ inline void multiply(const C* __restrict a, const C* __restrict b, int64_t k_end
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = Vector<C>{};
-    const C *x = a, *y = b + c;
+    const Lane *x = a, *y = b + c;
     for (int64_t p = 0; p < panels; ++p, x += a_step) {
       // The next panel lies elsewhere, where no hardware prefetcher looks.
       if (p + 1 < panels)
-        for (int64_t i = 0; i < TILE_ROWS * ROW_STEP; i += 64 / int64_t(sizeof(C))) __builtin_prefetch(x + a_step + i);
+        for (int64_t i = 0; i < TILE_ROWS * ROW_STEP; i += 64 / int64_t(sizeof(Lane))) __builtin_prefetch(x + a_step + i);
       for (int64_t k = 0; k < k_end; ++k, y += PANEL) {
-        Vector<C> column[TILE_VECTORS];
+        Vector<Lane> column[TILE_VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < TILE_VECTORS; ++v) column[v] = load<C, C>(y + v * L);
+        for (int v = 0; v < TILE_VECTORS; ++v) column[v] = load<Lane, Lane>(y + v * L);
 #pragma GCC unroll 16
         for (int r = 0; r < TILE_ROWS; ++r) {
-          const Vector<C> row = broadcast(x[r * ROW_STEP + k * K_STEP]);
+          const Vector<Lane> row = broadcast(x[r * ROW_STEP + k * K_STEP]);
 #pragma GCC unroll 4
-          for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] += row * column[v];
+          for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = multiply_add<C, Lane>(sum[r][v], row, column[v]);
         }
       }
     }

@@ -70,6 +70,9 @@ namespace amx {
 bool available();
 const Kernels& kernels();
 }  // namespace amx
+namespace avx512_bf16 {
+const Kernels& kernels();
+}
 namespace avx512 {
 const Kernels& kernels();
 }
