@@ -38,7 +38,7 @@ struct Column {
 template <class T>
 bool in_range(double square) {
   constexpr bool WIDE = std::is_same_v<T, double>;
-  return square > (WIDE ? 1e-250 : 1e-24) && square < (WIDE ? 1e290 : 1e34);
+  return (square > (WIDE ? 1e-250 : 1e-24)) & (square < (WIDE ? 1e290 : 1e34));  // no jump, so that loops take vectors
 }
 
 // A column that may be dead, or whose squares are out of range: then two passes over its values, scaled. Rare.

@@ -1,9 +1,10 @@
 // Correlation loss (Eq. 6): L = log2 Σ_j |v_j − 1|^(2α), v_j = 1/n Σ_i ŝ_ij t̂_ij. See csrc/README.md.
 #pragma once
 
-#include <vector>
+#include <algorithm>
 
 #include "cpu/careful.h"
+#include "cpu/power.h"
 
 namespace itrd::ITRD_ISA {
 
@@ -21,7 +22,8 @@ struct Moments {
 
 constexpr int64_t GROUP = 8;           // rows whose moments are formed in registers
 constexpr int64_t SECTION = 256;       // rows merged in the features' precision; sections merge in double
-constexpr int64_t COLUMN_BLOCK = 512;  // columns of one task; of one chunk alone fewer, so that there are several tasks
+constexpr int64_t WIDE_BLOCK = 2048;   // columns of one task
+constexpr int64_t NARROW_BLOCK = 128;  // where all rows are one chunk, so that there are several tasks
 constexpr int64_t MAX_CHUNKS = 64;     // row chunks of one task each, merged at the end in a fixed order
 
 // Merge the moments of `add` rows into those of `have` rows (Chan): both of one column vector.
@@ -88,19 +90,23 @@ void chunk_moments(const Matrix& s, const Matrix& t, int64_t begin, int64_t end,
   using C = Wide<T>;
   constexpr int64_t L = LANES<C>;
   const int64_t padded = (columns + L - 1) / L * L;
-  std::vector<C> state(5 * padded);
-  const Moments<C> section(state.data(), padded);
+  const Buffer<C> state = allocate<C>(5 * padded);
+  const Moments<C> section(state.get(), padded);
   Moments<double> all(result, columns);
   for (int64_t top = begin; top < end; top += SECTION) {
     const int64_t bottom = top + SECTION < end ? top + SECTION : end;
-    std::fill(state.begin(), state.end(), C(0));
+    std::fill_n(state.get(), 5 * padded, C(0));
     Rows<T> at{nullptr, nullptr, s.row<T>(top) + first, t.row<T>(top) + first, s.stride, t.stride};
-    for (int64_t i = top; i < bottom; i += GROUP) {
+    // Rows of a page's stride evict each other from the L1 cache.
+    const int64_t group = s.stride * sizeof(T) % 4096 == 0 ? GROUP / 2 : GROUP;
+    for (int64_t i = top; i < bottom; i += group) {
       at.s = s.row<T>(i) + first;
       at.t = t.row<T>(i) + first;
-      const int64_t rows = std::min(GROUP, bottom - i), whole = columns / L * L;
+      const int64_t rows = std::min(group, bottom - i), whole = columns / L * L;
       if (rows == GROUP) {
         for (int64_t j = 0; j < whole; j += L) add_group<T, C, true>(at, GROUP, i - top, section, j, L);
+      } else if (rows == GROUP / 2) {
+        for (int64_t j = 0; j < whole; j += L) add_group<T, C, true>(at, GROUP / 2, i - top, section, j, L);
       } else {
         for (int64_t j = 0; j < whole; j += L) add_group<T, C, true>(at, rows, i - top, section, j, L);
       }
@@ -120,26 +126,27 @@ void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t col
   using C = Wide<T>;
   const int64_t n = s.rows, d = s.columns;
   const Moments<double> m(data, columns);
-  auto write = [&](int64_t j, const Column& column) {
-    C* const out = moments + first + j;
-    out[MEAN_S * d] = C(column.mean_s);
-    out[MEAN_LOW_S * d] = C(column.mean_s - double(C(column.mean_s)));
-    out[RSTD_S * d] = C(column.rstd_s);
-    out[MEAN_T * d] = C(column.mean_t);
-    out[MEAN_LOW_T * d] = C(column.mean_t - double(C(column.mean_t)));
-    out[RSTD_T * d] = C(column.rstd_t);
-    out[V * d] = C(column.v);
-    out[DV * d] = C(1 - column.v);
+  C* const out = moments + first;
+  auto write = [out, d](int64_t j, const Column& column) {
+    out[MEAN_S * d + j] = C(column.mean_s);
+    out[MEAN_LOW_S * d + j] = C(column.mean_s - double(C(column.mean_s)));
+    out[RSTD_S * d + j] = C(column.rstd_s);
+    out[MEAN_T * d + j] = C(column.mean_t);
+    out[MEAN_LOW_T * d + j] = C(column.mean_t - double(C(column.mean_t)));
+    out[RSTD_T * d + j] = C(column.rstd_t);
+    out[V * d + j] = C(column.v);
+    out[DV * d + j] = C(1 - column.v);
   };
-  auto column = [&](int64_t j) -> Column {
+  auto column = [m, n](int64_t j) -> Column {
     // σ² = Σ(z − μ)² / (n − 1),  v = 1/n Σ(s − μ_s)(t − μ_t) / (σ_s σ_t)
     const double rstd_s = std::sqrt((n - 1) / m.square_s[j]), rstd_t = std::sqrt((n - 1) / m.square_t[j]);
     return {m.mean_s[j], rstd_s, m.mean_t[j], rstd_t, m.product[j] * rstd_s * rstd_t / n};
   };
   int64_t odd = 0;
+#pragma GCC ivdep
   for (int64_t j = 0; j < columns; ++j) {
     write(j, column(j));
-    odd += !in_range<T>(m.square_s[j]) + !in_range<T>(m.square_t[j]);
+    odd += !(in_range<T>(m.square_s[j]) & in_range<T>(m.square_t[j]));
   }
   if (odd == 0) return;
   for (int64_t j = 0; j < columns; ++j)
@@ -150,23 +157,28 @@ void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t col
 // Turn |e_j| (row DV) into ∂L/∂v_j; returns L.
 template <class C>
 double finish_loss(C* moments, int64_t d, double alpha) {
-  C* e = moments + DV * d;
+  constexpr int64_t L = LANES<C>;
+  C *const e = moments + DV * d, *const rstd_s = moments + RSTD_S * d, *const rstd_t = moments + RSTD_T * d;
   // log2 Σ|e|^(2α) = 2α log2 max|e| + log2 Σ(|e|/max|e|)^(2α)
+  Vector<C> most{}, sum{};
+  for (int64_t j = 0; j < d; j += L) {
+    const Vector<C> x = load_within<C, C>(e + j, d - j);
+    most = x > most ? x : most;
+    sum += x;
+  }
   C largest = 0;
-  for (int64_t j = 0; j < d; ++j) {
-    if (!(e[j] == e[j])) {
-      std::fill(e, e + d, std::numeric_limits<C>::quiet_NaN());
-      return std::numeric_limits<double>::quiet_NaN();
-    }
-    largest = e[j] > largest ? e[j] : largest;
+  for (int i = 0; i < L; ++i) largest = std::max(largest, C(most[i]));
+  if (const C all = sum_lanes<C>(sum); !(all == all)) {
+    std::fill(e, e + d, all);
+    return all;
   }
   double total = 0;
-  for (int64_t j = 0; j < d; ++j) {
-    const C power = std::pow(e[j] / largest, C(2 * alpha));
-    total += power;
+  for (int64_t j = 0; j < d; j += L) {
+    const Vector<C> x = load_within<C, C>(e + j, d - j), y = power(x / largest, 2 * alpha);
     // ∂L/∂v_j = −2α |e_j|^(2α−1) / (ln 2 · Σ_k |e_k|^(2α)), but for the sum; 0 in a dead column
-    const bool dead = moments[RSTD_S * d + j] == 0 || moments[RSTD_T * d + j] == 0;
-    e[j] = dead ? C(0) : power / e[j];
+    const auto dead = (load_within<C, C>(rstd_s + j, d - j) == 0) | (load_within<C, C>(rstd_t + j, d - j) == 0);
+    total += sum_lanes<C>(y);
+    store_within<C, C>(e + j, dead ? Vector<C>{} : y / x, d - j);
   }
   const C factor = C(-2 * alpha / (M_LN2 * total));
   for (int64_t j = 0; j < d; ++j) e[j] *= factor;
@@ -179,10 +191,11 @@ double correlation_forward(const Matrix& s, const Matrix& t, double alpha, void*
   const int64_t n = s.rows, d = s.columns;
   int64_t chunk = (n + MAX_CHUNKS - 1) / MAX_CHUNKS;
   chunk = (chunk + SECTION - 1) / SECTION * SECTION;
-  const int64_t chunks = (n + chunk - 1) / chunk, width = chunks > 1 ? COLUMN_BLOCK : COLUMN_BLOCK / 4;
+  const int64_t chunks = (n + chunk - 1) / chunk, width = chunks > 1 ? WIDE_BLOCK : NARROW_BLOCK;
   const int64_t blocks = (d + width - 1) / width;
   // partial[chunk][block]: five moments of each of the block's columns
-  std::vector<double> partial(chunks * 5 * d);
+  const Buffer<double> partial = allocate<double>(chunks * 5 * d);
+  std::fill_n(partial.get(), chunks * 5 * d, 0.0);
   C* const result = static_cast<C*>(moments);
   const int64_t tasks = chunks * blocks;
   const int threads = n * d < 32768 ? 1 : int(std::min<int64_t>(max_threads(), tasks));
@@ -192,20 +205,20 @@ double correlation_forward(const Matrix& s, const Matrix& t, double alpha, void*
     for (int64_t task = range.begin; task < range.end; ++task) {
       const int64_t c = task / blocks, b = task % blocks, first = b * width;
       chunk_moments<T>(s, t, c * chunk, std::min(n, (c + 1) * chunk), first, columns_of(b),
-                       &partial[5 * (c * d + first)]);
+                       partial.get() + 5 * (c * d + first));
     }
   });
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t first = b * width, columns = columns_of(b);
-    const Moments<double> all(&partial[5 * first], columns);
+    const Moments<double> all(partial.get() + 5 * first, columns);
     for (int64_t c = 1; c < chunks; ++c) {
-      const Moments<double> add(&partial[5 * (c * d + first)], columns);
+      const Moments<double> add(partial.get() + 5 * (c * d + first), columns);
       const double have = c * chunk, rows = std::min(n, (c + 1) * chunk) - c * chunk;
       for (int64_t j = 0; j < columns; ++j)
         merge(have, rows, all.mean_s[j], all.mean_t[j], all.square_s[j], all.square_t[j], all.product[j], add.mean_s[j],
               add.mean_t[j], add.square_s[j], add.square_t[j], add.product[j]);
     }
-    finish_columns<T>(s, t, first, columns, &partial[5 * first], result);
+    finish_columns<T>(s, t, first, columns, partial.get() + 5 * first, result);
   }
   return finish_loss(result, d, alpha);
 }

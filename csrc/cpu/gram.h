@@ -12,7 +12,7 @@
 namespace itrd::ITRD_ISA {
 
 constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part of W stays in the L2 cache
-constexpr int64_t FEATURE_CHUNK = 128;  // features of a block of pairs that are multiplied at a time
+constexpr int64_t FEATURE_CHUNK = 256;  // features of a block of pairs that are multiplied at a time
 
 // W of a macro tile for one of the two gradients: once [column panel][row][32] and, transposed, [row
 // panel][column][32], which on the diagonal are the same. A lane of two holds two
@@ -20,7 +20,7 @@ constexpr int64_t FEATURE_CHUNK = 128;  // features of a block of pairs that are
 template <class T>
 struct Weights {
   static constexpr int64_t TILE = PANEL * PANEL / PER_LANE<T>;
-  Lane<T> *by_column = nullptr, *by_row = nullptr;
+  Lane<T>*by_column = nullptr, *by_row = nullptr;
   Lane<T>* tile(const Macro& m, const Pair& p) const {
     return by_column + ((p.column - m.column_begin) * m.rows() + p.row - m.row_begin) * TILE;
   }
@@ -101,8 +101,7 @@ class Gram : public GramPlan {
       if (!result) return;
       parallel(threads, [&](int thread) {
         const Range range(panels.count, thread, threads);
-        for (int64_t p = range.begin; p < range.end; ++p)
-          side.packed.unpack(p, side.gradient_panel(p), result);
+        for (int64_t p = range.begin; p < range.end; ++p) side.packed.unpack(p, side.gradient_panel(p), result);
       });
     };
     // Unpack one side with the other's memory given back already.
@@ -198,8 +197,8 @@ class Gram : public GramPlan {
 
   // Panels `block` of [to_begin, to_end): gradient[feature][32] += Σ_k ẑ[feature][k] W[k][32] over rows of [from,
   // from_end).
-  static void accumulate(Side& side, const Lane<T>* weights, int64_t to_begin, int64_t to_end, int64_t block, int64_t from,
-                         int64_t from_end, int64_t step, bool first) {
+  static void accumulate(Side& side, const Lane<T>* weights, int64_t to_begin, int64_t to_end, int64_t block,
+                         int64_t from, int64_t from_end, int64_t step, bool first) {
     constexpr int64_t ROW = PANEL / PER_LANE<T>;  // lanes of a feature
     const int64_t size = side.packed.panel_size(), offset = step * FEATURE_STEP;
     const int64_t begin = to_begin + block * BLOCK, end = std::min(begin + BLOCK, to_end);

@@ -19,7 +19,7 @@ struct Packed : Norms<T> {
   static constexpr bool TWO = PER_LANE<T> == 2;
   const int64_t panels, features;  // features padded to FEATURE_STEP
   Lane* values = nullptr;          // panels · panel_size() lanes, given by the owner
-  Lane* turned = nullptr;          // the same with two rows a lane, where Wẑ is wanted; else, of one number a lane, the values
+  Lane* turned = nullptr;  // the same with two rows a lane, where Wẑ is wanted; else, of one number a lane, the values
 
   explicit Packed(const Matrix& z)
       : Norms<T>(z, (z.rows + PANEL - 1) / PANEL * PANEL),
@@ -60,8 +60,7 @@ struct Packed : Norms<T> {
       Vector<C> part[VECTORS] = {};
       for (int64_t k = begin; k < std::min(begin + 256, d); ++k)
 #pragma GCC unroll 16
-        for (int64_t v = 0; v < VECTORS; ++v)
-          part[v] += load<C, C>(g + k * PANEL + v * L) * own(p, k, v * L);
+        for (int64_t v = 0; v < VECTORS; ++v) part[v] += load<C, C>(g + k * PANEL + v * L) * own(p, k, v * L);
 #pragma GCC unroll 16
       for (int64_t v = 0; v < VECTORS; ++v) dot[v] += part[v];
     }
@@ -142,8 +141,7 @@ struct Packed : Norms<T> {
     Vector<C> x[L] = {};
 #pragma GCC unroll 16
     for (int64_t i = 0; i < L; ++i)
-      if (WHOLE || i < columns)
-        x[i] = (load<C, C>(from + i * PANEL) - dot * own(p, k + i, r)) * scale * power_of_two;
+      if (WHOLE || i < columns) x[i] = (load<C, C>(from + i * PANEL) - dot * own(p, k + i, r)) * scale * power_of_two;
     transpose<C>(x);
 #pragma GCC unroll 16
     for (int64_t i = 0; i < L; ++i)

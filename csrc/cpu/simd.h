@@ -136,16 +136,42 @@ inline Vector<C> load_some(const T* from, int64_t count) {
   return x;
 }
 
+// A vector of T as it lies in memory, from one of C.
+template <class T, class C>
+inline auto narrowed(Vector<C> x) {
+  if constexpr (std::is_same_v<T, C>) {
+    return x;
+  } else if constexpr (std::is_same_v<T, BFloat16>) {
+    return __builtin_convertvector(rounded_to_bfloat16((Vector<float>)x) >> 16, HalfVector<uint16_t>);
+  } else {
+    HalfVector<uint16_t> y;
+    for (int i = 0; i < LANES<C>; ++i) y[i] = from_float<T>(x[i]).bits;
+    return y;
+  }
+}
+
 template <class T, class C>
 inline void store(T* to, Vector<C> x) {
-  if constexpr (std::is_same_v<T, C>) {
-    std::memcpy(to, &x, sizeof x);
-  } else if constexpr (std::is_same_v<T, BFloat16>) {
-    const auto bits = __builtin_convertvector(rounded_to_bfloat16((Vector<float>)x) >> 16, HalfVector<uint16_t>);
-    std::memcpy(to, &bits, sizeof bits);
-  } else {
-    for (int i = 0; i < LANES<C>; ++i) to[i] = from_float<T>(x[i]);
-  }
+  const auto y = narrowed<T, C>(x);
+  std::memcpy(to, &y, sizeof y);
+}
+
+// Past the caches, to a multiple of the vector's size; for what is too large to be found in them again.
+template <class T, class C>
+inline void stream(T* to, Vector<C> x) {
+  const auto y = narrowed<T, C>(x);
+#if defined(__x86_64__) && VECTOR_BYTES > 16
+  asm volatile("vmovntps %1, %0" : "=m"(*reinterpret_cast<std::remove_const_t<decltype(y)>*>(to)) : "v"(y));
+#else
+  std::memcpy(to, &y, sizeof y);
+#endif
+}
+
+// What has been streamed is there for other threads from here on.
+inline void end_of_stream() {
+#if defined(__x86_64__)
+  asm volatile("sfence" ::: "memory");
+#endif
 }
 
 template <class T, class C>
@@ -163,6 +189,11 @@ inline void store_some(T* to, Vector<C> x, int64_t count) {
 template <class T, class C>
 inline Vector<C> load_within(const T* from, int64_t count) {
   return count >= LANES<C> ? load<T, C>(from) : load_some<T, C>(from, count);
+}
+
+template <class T, class C>
+inline void store_within(T* to, Vector<C> x, int64_t count) {
+  count >= LANES<C> ? store<T, C>(to, x) : store_some<T, C>(to, x, count);
 }
 
 // Exchange the off-diagonal blocks of size STEP between rows r and r + STEP.

@@ -24,7 +24,8 @@ inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t
     for (int64_t p = 0; p < panels; ++p, x += a_step) {
       // The next panel lies elsewhere, where no hardware prefetcher looks.
       if (p + 1 < panels)
-        for (int64_t i = 0; i < TILE_ROWS * ROW_STEP; i += 64 / int64_t(sizeof(Lane))) __builtin_prefetch(x + a_step + i);
+        for (int64_t i = 0; i < TILE_ROWS * ROW_STEP; i += 64 / int64_t(sizeof(Lane)))
+          __builtin_prefetch(x + a_step + i);
       for (int64_t k = 0; k < k_end; ++k, y += PANEL) {
         Vector<Lane> column[TILE_VECTORS];
 #pragma GCC unroll 4
