@@ -8,7 +8,7 @@ import torch
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SAMPLES = (2, 3, 17, 64, 65, 257)
-FEATURES = (1, 5, 31, 128, 513)
+FEATURES = (1, 5, 31, 128, 208, 513)
 ALPHAS = (0.3, 1.01, 1.5, 10.0)
 LAYOUTS = ("contiguous", "wide rows", "transposed")
 NEEDS = ("student", "teacher", "both")

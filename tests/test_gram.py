@@ -81,7 +81,7 @@ def shaped(kind, n, d):
     return z
 
 
-@pytest.mark.parametrize(("n", "d"), [(130, 64), (257, 512), (1100, 256)])
+@pytest.mark.parametrize(("n", "d"), [(130, 64), (253, 1040), (257, 512), (1100, 256)])
 @pytest.mark.parametrize("kind", ["normal", "sparse", "heavy tails", "one dominates", "pairs"])
 def test_float32_keeps_its_digits(backend, kind, n, d):
     if backend != "cpu" and n > 130:
@@ -169,8 +169,9 @@ def test_identical_directions(backend):
 
 @pytest.mark.parametrize("scale", [1e-20, 1e20, 1e-38])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_extreme_scales(backend, dtype, scale):
-    z_s, z_t = features(40, 9, dtype, 1), features(40, 12, dtype, 2)
+@pytest.mark.parametrize(("d_s", "d_t"), [(9, 12), (208, 192)])
+def test_extreme_scales(backend, dtype, d_s, d_t, scale):
+    z_s, z_t = features(40, d_s, dtype, 1), features(40, d_t, dtype, 2)
     z_s[3:20] *= scale
     z_t[10:30] *= scale
     loss, grads = gradients(lambda s, t: mutual_information_loss(s, t, backend=backend), (z_s, z_t))
@@ -202,12 +203,13 @@ def test_small_half_precision_gradient_survives_the_scaler(backend):
 @pytest.mark.parametrize("who", ["student", "teacher"])
 @pytest.mark.parametrize("rest_is_zero", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bad_values_surface(backend, dtype, bad, who, rest_is_zero):
-    z_s, z_t = features(40, 9, dtype, 1), features(40, 12, dtype, 2)
+@pytest.mark.parametrize(("d_s", "d_t", "row"), [(9, 12, 11), (208, 192, 39)])
+def test_bad_values_surface(backend, dtype, d_s, d_t, row, bad, who, rest_is_zero):
+    z_s, z_t = features(40, d_s, dtype, 1), features(40, d_t, dtype, 2)
     z = z_s if who == "student" else z_t
     if rest_is_zero:
         z[:] = 0
-    z[11, 4] = bad
+    z[row, 4] = bad
     assert not mutual_information_loss(z_s, z_t, backend=backend).isfinite()
 
 

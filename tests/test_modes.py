@@ -132,10 +132,12 @@ def test_export():
         torch.testing.assert_close(torch.export.export(step, inputs).module()(*inputs), step(*inputs))
 
 
-def test_thread_counts_agree():
+@pytest.mark.parametrize(("n", "d"), [(300, 50), (90, 400)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_thread_counts_agree(n, d, dtype):
     if itrd_kernels.available_backends()["cpu"] is not None:
         pytest.skip("the native library is not built here")
-    z_e, z_t = features(300, 50, torch.float32, 1).requires_grad_(), features(300, 50, torch.float32, 2)
+    z_e, z_t = features(n, d, dtype, 1).requires_grad_(), features(n, d, dtype, 2)
     before = torch.get_num_threads()
     results = []
     for threads in (1, 2, 3):
@@ -164,7 +166,7 @@ import torch
 from itrd_kernels import itrd_loss
 g = torch.Generator().manual_seed(0)
 for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-    for n, d in ((64, 96), (67, 45), (3, 2), (130, 77)):
+    for n, d in ((64, 96), (67, 45), (3, 2), (130, 77), (69, 272)):
         z_s, z_t = (torch.randn(n, d, generator=g).to(dtype).requires_grad_() for _ in range(2))
         grads = []
         for backend in ("cpu", "reference"):

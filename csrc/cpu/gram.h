@@ -77,6 +77,12 @@ class Gram : public GramPlan {
     });
   }
 
+  Sums sweep(bool gradient, Coefficients c) {
+    const Sums sums = sweep_macros(*this, gradient, c);
+    if (gradient) finish();
+    return sums;
+  }
+
   // Sums of the pairs, and with `gradient` their W.
   void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
                     Coefficients c, std::vector<Sums>& partial, int thread) const {
@@ -96,6 +102,7 @@ class Gram : public GramPlan {
     if (problem.grad_t) multiply_weights(macro, t_);
   }
 
+ private:
   void finish() {
     auto one = [&](Side& side, const Matrix& result) {
       if (!result) return;
@@ -111,19 +118,27 @@ class Gram : public GramPlan {
     one(t_, problem.grad_t);
   }
 
- private:
   int64_t tiles_size() const {
     return 2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels.count * panels.count) * PANEL * PANEL;
   }
 
   // zzᵀ of what is packed, pairs [begin, end), into every second tile.
   static void products(const Packed<T>& packed, const std::vector<Pair>& pairs, int64_t begin, int64_t end, C* tiles) {
+    constexpr int64_t HALF = PANEL / 2;
     const int64_t lanes = packed.features / PER_LANE<T>;
     for (int64_t k = 0; k < lanes; k += FEATURE_CHUNK)
-      for (int64_t i = begin; i < end; ++i)
-        for (int64_t r = 0; r < PANEL; r += TILE_ROWS)
-          multiply<1, PANEL>(packed.panel(pairs[i].row) + k * PANEL + r, packed.panel(pairs[i].column) + k * PANEL,
-                             std::min(FEATURE_CHUNK, lanes - k), tiles + (2 * (i - begin) * PANEL + r) * PANEL);
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t count = std::min(FEATURE_CHUNK, lanes - k);
+        const Lane<T>* const rows = packed.panel(pairs[i].row) + k * PANEL;
+        const Lane<T>* const columns = packed.panel(pairs[i].column) + k * PANEL;
+        C* const tile = tiles + 2 * (i - begin) * PANEL * PANEL;
+        // On the diagonal a quarter of the tile repeats another.
+        const int64_t whole = pairs[i].row == pairs[i].column ? HALF : PANEL;
+        for (int64_t r = 0; r < whole; r += TILE_ROWS) multiply<1, PANEL>(rows + r, columns, count, tile + r * PANEL);
+        for (int64_t r = whole; r < PANEL; r += TILE_ROWS)
+          multiply<1, PANEL, HALF>(rows + r, columns + HALF, count, tile + r * PANEL + HALF);
+        if (whole == HALF && k + count == lanes) transpose_tile<HALF>(tile + HALF, tile + HALF * PANEL);
+      }
   }
 
   // Sums of a pair's tiles, and with `gradient` its W and W', which take their places.

@@ -66,6 +66,8 @@ class GramTiles : public GramPlan {
   // Whether the digits are enough for these inputs.
   bool accurate() const { return s_.digits.accurate() && t_.digits.accurate(); }
 
+  Sums sweep(bool gradient, Coefficients c) { return sweep_macros(*this, gradient, c); }
+
   // Sums of the pairs, and with `gradient` their W.
   void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
                     Coefficients c, std::vector<Sums>& partial, int thread) const {
@@ -89,8 +91,6 @@ class GramTiles : public GramPlan {
     if (s_.result) multiply_weights(macro, s_);
     if (t_.result) multiply_weights(macro, t_);
   }
-
-  void finish() {}  // the last product of each row has projected it
 
  private:
   static constexpr int64_t OPERANDS = std::max(PAIR_BLOCK + 2, GROUP_PANELS + SECTION_BLOCKS) * OPERAND;

@@ -4,6 +4,7 @@
 #include "cpu/backward.h"
 #include "cpu/correlation.h"
 #include "cpu/gram.h"
+#include "cpu/gram_direct.h"
 #ifdef ITRD_TILES
 #include "cpu/gram_tiles.h"
 #endif
@@ -14,12 +15,18 @@ template <class T>
 double gram_forward(const GramProblem& problem) {
 #ifdef ITRD_TILES
   if constexpr (!std::is_same_v<T, double>)
-    if (worth_starting(problem) && std::min(problem.s.columns, problem.t.columns) >= PANEL) {
+    if (work(problem) >= WORTH_TILES && std::min(problem.s.columns, problem.t.columns) >= PANEL) {
       GramTiles<T> engine(problem);
       engine.prepare();
       if (engine.accurate()) return run_gram(engine);
     }
 #endif
+  if constexpr (std::is_same_v<T, Wide<T>>)
+    if (GramDirect<T>::suits(problem)) {
+      GramDirect<T> engine(problem);
+      engine.prepare();
+      if (engine.tame()) return run_gram(engine);
+    }
   Gram<T> engine(problem);
   engine.prepare();
   return run_gram(engine);

@@ -28,11 +28,10 @@ inline void mutual_information(V g, V h, V c_s, V c_st, V& sum_s, V& sum_st, V& 
 }
 
 // Work, n² (d_s + d_t), from which on threads, and tiles, save more than they cost.
-constexpr double WORTH_STARTING = 4e6;
+constexpr double WORTH_THREADS = 2e6, WORTH_TILES = 4e6;
 
-inline bool worth_starting(const GramProblem& p) {
-  return 1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns) >= WORTH_STARTING;
-}
+inline double work(const GramProblem& p) { return 1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns); }
+inline int threads_for(const GramProblem& p) { return work(p) >= WORTH_THREADS ? max_threads() : 1; }
 
 // What an engine plans by.
 struct GramPlan {
@@ -41,12 +40,12 @@ struct GramPlan {
   const int threads;
 
   explicit GramPlan(const GramProblem& problem)
-      : problem(problem), panels(problem.s.rows), threads(worth_starting(problem) ? max_threads() : 1) {}
+      : problem(problem), panels(problem.s.rows), threads(threads_for(problem)) {}
 };
 
 // Every macro tile of the upper triangle: its sums, and with `gradient` its part of Wẑ.
 template <class Engine>
-Sums sweep(Engine& engine, bool gradient, Coefficients c) {
+Sums sweep_macros(Engine& engine, bool gradient, Coefficients c) {
   const int64_t count = engine.panels.count, side = engine.panels.side;
   Sums total;
   for (int64_t top = 0; top < count; top += side)
@@ -65,8 +64,8 @@ Sums sweep(Engine& engine, bool gradient, Coefficients c) {
   return total;
 }
 
-// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. It has prepared the inputs, is
-// swept over the pairs of rows off the diagonal of G for their sums and Wẑ, and finishes with the projection.
+// The loss; with gradients wanted, the engine leaves them in problem.grad_s and grad_t. It has prepared the inputs, and
+// sweeps over the pairs of rows off the diagonal of G for their sums and, with `gradient`, the gradients.
 template <class Engine>
 double run_gram(Engine& engine) {
   const GramProblem& problem = engine.problem;
@@ -81,16 +80,13 @@ double run_gram(Engine& engine) {
   Coefficients c{over_square(1, m_s), over_square(1, m_st)};
   Sums sums;
   // With logarithms the coefficients are known only after the sums, so the tiles are formed twice.
-  if (!gradient || problem.log) sums = sweep(engine, false, c);
+  if (!gradient || problem.log) sums = engine.sweep(false, c);
   const double ln2 = 0.6931471805599453;
   if (problem.log) {
     c.s = m_s == 0 ? 0 : 1 / (ln2 * (sums.s + m_s));
     c.st = m_st == 0 ? 0 : 1 / (ln2 * (sums.st + m_st));
   }
-  if (gradient) {
-    sums = sweep(engine, true, c);
-    engine.finish();
-  }
+  if (gradient) sums = engine.sweep(true, c);
   const double potential_s = over_square(sums.s + m_s, m_s), potential_st = over_square(sums.st + m_st, m_st);
   if (!problem.log) return potential_s - potential_st;
   return (m_s == 0 ? potential_s : std::log2(potential_s)) - (m_st == 0 ? potential_st : std::log2(potential_st));

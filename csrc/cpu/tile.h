@@ -8,52 +8,52 @@ namespace itrd::ITRD_ISA {
 
 constexpr int64_t FEATURE_STEP = 8;  // packed features are padded to a multiple of this
 
-// out[r][0…31] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][0…31] for TILE_ROWS rows r: the sums stay
-// in registers all along.
-template <int64_t ROW_STEP, int64_t K_STEP, class C, class Lane>
+// out[r][0…WIDTH − 1] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][…] for TILE_ROWS rows r of a stride
+// of PANEL, as those of b: the sums stay in registers all along.
+template <int64_t ROW_STEP, int64_t K_STEP, int64_t WIDTH = PANEL, class C, class Lane>
 inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t k_end, C* __restrict out,
-                     int64_t panels = 1, int64_t a_step = 0) {
-  constexpr int64_t L = LANES<C>;
-  for (int64_t c = 0; c < PANEL; c += TILE_VECTORS * L) {
-    Vector<C> sum[TILE_ROWS][TILE_VECTORS];
+                     int64_t panels = 1, int64_t a_step = 0, int64_t b_step = PANEL) {
+  constexpr int64_t L = LANES<C>, VECTORS = std::min<int64_t>(TILE_VECTORS, WIDTH / L);
+  for (int64_t c = 0; c < WIDTH; c += VECTORS * L) {
+    Vector<C> sum[TILE_ROWS][VECTORS];
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = Vector<C>{};
+      for (int v = 0; v < VECTORS; ++v) sum[r][v] = Vector<C>{};
     const Lane *x = a, *y = b + c;
     for (int64_t p = 0; p < panels; ++p, x += a_step) {
       // The next panel lies elsewhere, where no hardware prefetcher looks.
       if (p + 1 < panels)
         for (int64_t i = 0; i < TILE_ROWS * ROW_STEP; i += 64 / int64_t(sizeof(Lane)))
           __builtin_prefetch(x + a_step + i);
-      for (int64_t k = 0; k < k_end; ++k, y += PANEL) {
-        Vector<Lane> column[TILE_VECTORS];
+      for (int64_t k = 0; k < k_end; ++k, y += b_step) {
+        Vector<Lane> column[VECTORS];
 #pragma GCC unroll 4
-        for (int v = 0; v < TILE_VECTORS; ++v) column[v] = load<Lane, Lane>(y + v * L);
+        for (int v = 0; v < VECTORS; ++v) column[v] = load<Lane, Lane>(y + v * L);
 #pragma GCC unroll 16
         for (int r = 0; r < TILE_ROWS; ++r) {
           const Vector<Lane> row = broadcast(x[r * ROW_STEP + k * K_STEP]);
 #pragma GCC unroll 4
-          for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = multiply_add<C, Lane>(sum[r][v], row, column[v]);
+          for (int v = 0; v < VECTORS; ++v) sum[r][v] = multiply_add<C, Lane>(sum[r][v], row, column[v]);
         }
       }
     }
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < TILE_VECTORS; ++v) {
+      for (int v = 0; v < VECTORS; ++v) {
         C* const to = out + r * PANEL + c + v * L;
         store<C, C>(to, load<C, C>(to) + sum[r][v]);
       }
   }
 }
 
-// to[c][r] = from[r][c], both PANEL × PANEL.
-template <class C>
+// to[c][r] = from[r][c] of SIDE rows and columns, both of a stride of PANEL.
+template <int64_t SIDE = PANEL, class C>
 inline void transpose_tile(const C* from, C* to) {
   constexpr int64_t L = LANES<C>;
-  for (int64_t r = 0; r < PANEL; r += L)
-    for (int64_t c = 0; c < PANEL; c += L) {
+  for (int64_t r = 0; r < SIDE; r += L)
+    for (int64_t c = 0; c < SIDE; c += L) {
       Vector<C> x[L];
       for (int64_t i = 0; i < L; ++i) x[i] = load<C, C>(from + (r + i) * PANEL + c);
       transpose<C>(x);
