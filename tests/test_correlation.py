@@ -117,12 +117,20 @@ def test_float16_near_its_limits(backend):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dead_partner", [False, True])
 @pytest.mark.parametrize("whole_column", [False, True])
-def test_bad_values_surface(backend, bad, dead_partner, whole_column):
-    z_s, z_t = features(40, 9, torch.float32, 1), features(40, 9, torch.float32, 2)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bad_values_surface(backend, dtype, bad, dead_partner, whole_column):
+    z_s, z_t = features(40, 9, dtype, 1), features(40, 9, dtype, 2)
     z_s[slice(None) if whole_column else 11, 4] = bad
     if dead_partner:
         z_t[:, 4] = 0
     assert not correlation_loss(z_s, z_t, backend=backend).isfinite()
+
+
+@pytest.mark.parametrize(("dtype", "n"), [(torch.float32, 4100), (torch.bfloat16, 8200)])
+def test_gradients_that_leave_the_caches(backend, dtype, n):
+    if backend != "cpu":
+        pytest.skip("32 MiB of gradient take minutes where kernels are emulated")
+    check(backend, features(n, 2048, dtype, 1), features(n, 2048, dtype, 2), needs="student")
 
 
 def test_results_repeat_bit_for_bit(backend):

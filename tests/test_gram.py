@@ -202,7 +202,7 @@ def test_small_half_precision_gradient_survives_the_scaler(backend):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("who", ["student", "teacher"])
 @pytest.mark.parametrize("rest_is_zero", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("d_s", "d_t", "row"), [(9, 12, 11), (208, 192, 39)])
 def test_bad_values_surface(backend, dtype, d_s, d_t, row, bad, who, rest_is_zero):
     z_s, z_t = features(40, d_s, dtype, 1), features(40, d_t, dtype, 2)

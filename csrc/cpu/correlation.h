@@ -158,7 +158,7 @@ void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t col
 template <class C>
 double finish_loss(C* moments, int64_t d, double alpha) {
   constexpr int64_t L = LANES<C>;
-  C *const e = moments + DV * d, *const rstd_s = moments + RSTD_S * d, *const rstd_t = moments + RSTD_T * d;
+  C* const e = moments + DV * d;
   // log2 Σ|e|^(2α) = 2α log2 max|e| + log2 Σ(|e|/max|e|)^(2α)
   Vector<C> most{}, sum{};
   for (int64_t j = 0; j < d; j += L) {
@@ -175,10 +175,9 @@ double finish_loss(C* moments, int64_t d, double alpha) {
   double total = 0;
   for (int64_t j = 0; j < d; j += L) {
     const Vector<C> x = load_within<C, C>(e + j, d - j), y = power(x / largest, 2 * alpha);
-    // ∂L/∂v_j = −2α |e_j|^(2α−1) / (ln 2 · Σ_k |e_k|^(2α)), but for the sum; 0 in a dead column
-    const auto dead = (load_within<C, C>(rstd_s + j, d - j) == 0) | (load_within<C, C>(rstd_t + j, d - j) == 0);
     total += sum_lanes<C>(y);
-    store_within<C, C>(e + j, dead ? Vector<C>{} : y / x, d - j);
+    // ∂L/∂v_j = −2α |e_j|^(2α−1) / (ln 2 · Σ_k |e_k|^(2α)), but for the sum
+    store_within<C, C>(e + j, y / x, d - j);
   }
   const C factor = C(-2 * alpha / (M_LN2 * total));
   for (int64_t j = 0; j < d; ++j) e[j] *= factor;

@@ -11,27 +11,9 @@
 #include <type_traits>
 #include <utility>
 
-#include "cpu/types.h"
+#include "cpu/halves.h"
 
 namespace itrd::ITRD_ISA {
-
-template <class C>
-struct VectorOf {
-  typedef C type __attribute__((vector_size(VECTOR_BYTES)));
-};
-template <class C>
-using Vector = typename VectorOf<C>::type;
-
-// As many numbers as a vector of twice their size.
-template <class C>
-struct HalfVectorOf {
-  typedef C type __attribute__((vector_size(VECTOR_BYTES / 2)));
-};
-template <class C>
-using HalfVector = typename HalfVectorOf<C>::type;
-
-template <class C>
-constexpr int LANES = VECTOR_BYTES / sizeof(C);
 
 template <class C>
 inline Vector<C> broadcast(C x) {
@@ -50,104 +32,50 @@ inline C sum_lanes(Vector<C> x) {
   return sum_halves<C, LANES<C> / 2>(x, std::make_index_sequence<LANES<C>>());
 }
 
-inline float to_float(float x) { return x; }
-inline float to_float(BFloat16 x) {
-  const uint32_t bits = uint32_t(x.bits) << 16;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  return y;
-}
-inline float to_float(Half x) {
-  // Subnormal halves are integers times 2^-24; the others get float's exponent bias, infinities and NaN its largest.
-  const uint32_t sign = uint32_t(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
-  uint32_t bits = (magnitude << 13) + ((127 - 15) << 23);
-  if (magnitude >= 0x7c00) bits += (127 - 15 + 1) << 23;
-  float y;
-  std::memcpy(&y, &bits, 4);
-  if (magnitude < 0x0400) y = float(magnitude) * 0x1p-24f;
-  std::memcpy(&bits, &y, 4);
-  bits |= sign;
-  std::memcpy(&y, &bits, 4);
-  return y;
-}
-inline double to_float(double x) { return x; }
-
-template <class T>
-inline T from_float(float x);
-template <>
-inline float from_float<float>(float x) {
-  return x;
-}
-template <>
-inline BFloat16 from_float<BFloat16>(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  if (x != x) return {uint16_t(bits >> 16 | 0x40)};
-  return {uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};  // to nearest, ties to even
-}
-template <>
-inline Half from_float<Half>(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  const uint16_t sign = bits >> 16 & 0x8000;
-  bits &= 0x7fffffff;
-  if (bits > 0x7f800000) return {uint16_t(sign | 0x7e00)};
-  if (bits >= 0x477ff000) return {uint16_t(sign | 0x7c00)};  // from 65520 on, infinity
-  if (bits < 0x38800000) {                                   // below 2^-14: multiples of 2^-24, rounded by the addition
-    float y;
-    std::memcpy(&y, &bits, 4);
-    y += 0.5f;
-    std::memcpy(&bits, &y, 4);
-    return {uint16_t(sign | (bits - 0x3f000000))};
-  }
-  return {uint16_t(sign | ((bits - ((127 - 15) << 23) + 0xfff + (bits >> 13 & 1)) >> 13))};
-}
-
 // Sums and products of T are formed in Wide<T>.
 template <class T>
 using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-// The nearest bfloat16, ties to even, in the upper halves of the lanes; the lower halves are what they are.
-inline Vector<uint32_t> rounded_to_bfloat16(Vector<float> x) {
-  const auto bits = (Vector<uint32_t>)x;
-  return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+template <class T>
+inline Wide<T> to_float(T x) {
+  if constexpr (std::is_same_v<T, BFloat16>)
+    return as_float(uint32_t(x.bits) << 16);
+  else if constexpr (std::is_same_v<T, Half>)
+    return from_half(uint32_t(x.bits));
+  else
+    return x;
 }
 
 template <class T, class C>
 inline Vector<C> load(const T* from) {
-  Vector<C> x;
   if constexpr (std::is_same_v<T, C>) {
+    Vector<C> x;
     std::memcpy(&x, from, sizeof x);
-  } else if constexpr (std::is_same_v<T, BFloat16>) {
-    HalfVector<uint16_t> bits;
-    std::memcpy(&bits, from, sizeof bits);
-    x = (Vector<float>)(__builtin_convertvector(bits, Vector<uint32_t>) << 16);
+    return x;
   } else {
-    for (int i = 0; i < LANES<C>; ++i) x[i] = to_float(from[i]);
+    HalfVector<uint16_t> half;
+    std::memcpy(&half, from, sizeof half);
+    const auto bits = __builtin_convertvector(half, Vector<uint32_t>);
+    return std::is_same_v<T, BFloat16> ? as_float(bits << 16) : from_half(bits);
   }
-  return x;
 }
 
 // The first `count` < LANES entries; the other lanes are zero.
 template <class T, class C>
 inline Vector<C> load_some(const T* from, int64_t count) {
-  Vector<C> x{};
-  for (int i = 0; i < count; ++i) x[i] = to_float(from[i]);
-  return x;
+  T some[LANES<C>] = {};
+  for (int64_t i = 0; i < count; ++i) some[i] = from[i];
+  return load<T, C>(some);
 }
 
 // A vector of T as it lies in memory, from one of C.
 template <class T, class C>
 inline auto narrowed(Vector<C> x) {
-  if constexpr (std::is_same_v<T, C>) {
+  if constexpr (std::is_same_v<T, C>)
     return x;
-  } else if constexpr (std::is_same_v<T, BFloat16>) {
-    return __builtin_convertvector(rounded_to_bfloat16((Vector<float>)x) >> 16, HalfVector<uint16_t>);
-  } else {
-    HalfVector<uint16_t> y;
-    for (int i = 0; i < LANES<C>; ++i) y[i] = from_float<T>(x[i]).bits;
-    return y;
-  }
+  else
+    return __builtin_convertvector(std::is_same_v<T, BFloat16> ? rounded_to_bfloat16(x) >> 16 : rounded_to_half(x),
+                                   HalfVector<uint16_t>);
 }
 
 template <class T, class C>
@@ -176,13 +104,9 @@ inline void end_of_stream() {
 
 template <class T, class C>
 inline void store_some(T* to, Vector<C> x, int64_t count) {
-  for (int i = 0; i < count; ++i) {
-    if constexpr (std::is_same_v<T, C>) {
-      to[i] = x[i];
-    } else {
-      to[i] = from_float<T>(x[i]);
-    }
-  }
+  T some[LANES<C>];
+  store<T, C>(some, x);
+  for (int64_t i = 0; i < count; ++i) to[i] = some[i];
 }
 
 // All lanes, or the first `count` where there are no more.
