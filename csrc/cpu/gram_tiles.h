@@ -9,6 +9,7 @@
 #include "cpu/digits.h"
 #include "cpu/macro.h"
 #include "cpu/mutual_information.h"
+#include "cpu/outliers.h"
 
 namespace itrd::ITRD_ISA {
 
@@ -226,39 +227,58 @@ class GramTiles : public GramPlan {
     int8_t *const lefts = operands_.get() + thread * OPERANDS, *const rights = lefts + GROUP_PANELS * OPERAND;
     float* const sums = tiles_.get() + thread * tiles_size();
     alignas(64) float scale[GROUP_PANELS * PANEL];
+    std::vector<Outlier> outliers;
     const int64_t blocks = section.end - section.begin;
     for (int64_t k = 0; k < terms; k += CHUNK_PANELS) {
       const int64_t panels = std::min(CHUNK_PANELS, terms - k), steps = (panels + 1) / 2;
+      outliers.clear();
       for (int64_t p = group.begin; p < group.end; ++p)
         split_weights(weights + (p * terms + k) * WEIGHTS, panels, lefts + (p - group.begin) * OPERAND,
-                      scale + (p - group.begin) * PANEL);
+                      scale + (p - group.begin) * PANEL, (p - group.begin) * PANEL, (from + k) * PANEL, outliers);
       z.split_columns(from + k, panels, section, rights);
       for (int64_t f = 0; f < blocks; ++f)
         for (int64_t p = 0; p < group.end - group.begin; ++p)
           tiles.multiply(lefts + p * OPERAND, rights + f * OPERAND, steps, scale + p * PANEL,
                          sums + (p * blocks + f) * TILE, k > 0);
       tiles.finish();
+      add_outliers(z, outliers, section, sums);
     }
     for (int64_t p = group.begin; p < group.end; ++p)
       z.store_panel(sums + (p - group.begin) * blocks * TILE, begin + p, section, side.result, !first,
                     complete ? &side.along[(begin + p) * PANEL] : nullptr);
   }
 
-  // Left operand of Wz: 32 rows of `panels` tiles of W_ij unit_j, and what their integers count, row by row.
-  static void split_weights(const float* w, int64_t panels, int8_t* left, float* scale) {
+  // Left operand of Wz: 32 rows of `panels` tiles of W_ij unit_j, and what their integers count, row by row. An entry
+  // that would leave the others few digits, as of two views of one sample, is left to `outliers`.
+  static void split_weights(const float* w, int64_t panels, int8_t* left, float* scale, int64_t first_row,
+                            int64_t first_column, std::vector<Outlier>& outliers) {
     const int64_t steps = (panels + 1) / 2;
+    alignas(64) float rest[CHUNK];
     for (int64_t r = 0; r < PANEL; ++r, w += PANEL) {
       Ints most{};
+      Vector<float> squares{};
       for (int64_t p = 0; p < panels; ++p)
-        most = larger(most, larger(magnitude(load<float, float>(w + p * WEIGHTS)),
-                                   magnitude(load<float, float>(w + p * WEIGHTS + 16))));
-      const float largest = largest_lane(most), factor = largest == 0 ? 0 : LARGEST<S> / largest;
+        for (int64_t v = 0; v < PANEL; v += 16) {
+          const Vector<float> x = load<float, float>(w + p * WEIGHTS + v);
+          most = larger(most, magnitude(x));
+          squares += x * x;
+        }
+      float largest = largest_lane(most);
+      const float* row = w;
+      int64_t row_step = WEIGHTS;
+      if (dominates(largest, sum_lanes<float>(squares), panels * PANEL)) [[unlikely]] {
+        for (int64_t p = 0; p < panels; ++p) std::copy_n(w + p * WEIGHTS, PANEL, rest + p * PANEL);
+        largest = take_out(rest, panels * PANEL, first_row + r, first_column, outliers);
+        row = rest;
+        row_step = PANEL;
+      }
+      const float factor = largest == 0 ? 0 : LARGEST<S> / largest;
       scale[r] = largest * (FIRST<S> / LARGEST<S>);
       int8_t* const to = left + r / 16 * steps * S * TILE_BYTES + r % 16 * STEP;
       for (int64_t i = 0; i < steps; ++i) {
         Vector<float> x[4] = {};
         for (int v = 0; v < 4; ++v)
-          if (2 * i + v / 2 < panels) x[v] = load<float, float>(w + (2 * i + v / 2) * WEIGHTS + v % 2 * 16) * factor;
+          if (2 * i + v / 2 < panels) x[v] = load<float, float>(row + (2 * i + v / 2) * row_step + v % 2 * 16) * factor;
         Ints digits[S];
         row_digits<S>(x, digits);
         store_digits<S>(digits, to + i * S * TILE_BYTES, TILE_BYTES);
