@@ -4,9 +4,15 @@ Each test records its medians; when the session ends they become a table of rati
 three plots.
 """
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch starts its threads: each keeps a core of its own. Left alone, two of them were found to share one for
+# seconds, and everything to take twice as long.
+os.environ.setdefault("OMP_PROC_BIND", "true")
+
 import torch
 
 import itrd_kernels

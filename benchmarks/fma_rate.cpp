@@ -48,39 +48,34 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 // Floating-point operations per second of `threads` threads together, measured for about `seconds`; each thread counts
-// only what it did while all of them were running.
+// only what it did while all of them were running. They are OpenMP's, as torch's are, and run where those do.
 extern "C" double fma_rate(int threads, double seconds) {
   constexpr int BATCH = 64;
   std::atomic<int> ready{0};
   std::vector<double> rates(threads);
-  std::vector<std::thread> workers;
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
   for (int thread = 0; thread < threads; ++thread) {
-    workers.emplace_back([&, thread] {
-      Panels panels;
-      for (auto& row : panels.a)
-        for (float& value : row) value = 1e-3f * float(thread + 1);
-      for (auto& row : panels.b)
-        for (Vector& value : row) value = 1e-3f - Vector{};
-      for (auto& row : panels.c)
-        for (Vector& value : row) value = Vector{};
-      for (int i = 0; i < 4 * BATCH; ++i) multiply(panels);
-      ++ready;
-      while (ready < threads) std::this_thread::yield();
-      const auto start = std::chrono::steady_clock::now();
-      double operations = 0;
-      do {
-        for (int i = 0; i < BATCH; ++i) multiply(panels);
-        operations += 2.0 * BATCH * ROWS * COLUMNS * DEPTH;
-      } while (seconds_since(start) < seconds);
-      volatile float keep = panels.c[0][0][0];
-      (void)keep;
-      rates[thread] = operations / seconds_since(start);
-    });
+    Panels panels;
+    for (auto& row : panels.a)
+      for (float& value : row) value = 1e-3f * float(thread + 1);
+    for (auto& row : panels.b)
+      for (Vector& value : row) value = 1e-3f - Vector{};
+    for (auto& row : panels.c)
+      for (Vector& value : row) value = Vector{};
+    for (int i = 0; i < 4 * BATCH; ++i) multiply(panels);
+    ++ready;
+    while (ready < threads) std::this_thread::yield();
+    const auto start = std::chrono::steady_clock::now();
+    double operations = 0;
+    do {
+      for (int i = 0; i < BATCH; ++i) multiply(panels);
+      operations += 2.0 * BATCH * ROWS * COLUMNS * DEPTH;
+    } while (seconds_since(start) < seconds);
+    volatile float keep = panels.c[0][0][0];
+    (void)keep;
+    rates[thread] = operations / seconds_since(start);
   }
   double total = 0;
-  for (int thread = 0; thread < threads; ++thread) {
-    workers[thread].join();
-    total += rates[thread];
-  }
+  for (double rate : rates) total += rate;
   return total;
 }

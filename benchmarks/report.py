@@ -39,7 +39,10 @@ def machine_facts() -> dict:
         "processor": machine.processor_name(),
         "system": platform.platform(),
         "instruction_set": os.environ.get("ITRD_CPU_ISA")
-        or ("amx" if machine.has("amx_int8") else torch.backends.cpu.get_cpu_capability()),
+        or next(
+            (isa for isa, flag in (("amx", "amx_int8"), ("avx512_bf16", "avx512_bf16")) if machine.has(flag)),
+            torch.backends.cpu.get_cpu_capability(),
+        ),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "last_level_cache_bytes": machine.last_level_cache(),

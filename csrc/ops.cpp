@@ -21,7 +21,8 @@ namespace {
 
 constexpr const char* LIBRARY = "itrd_cpu";
 
-// ITRD_CPU_ISA = amx, avx512_bf16, avx512, avx2 or portable asks for one instruction set; else the best that the processor has.
+// ITRD_CPU_ISA = amx, avx512_bf16, avx512, avx2 or portable asks for one instruction set; else the best that the
+// processor has.
 const Kernels& choose_kernels() {
   const char* const asked = std::getenv("ITRD_CPU_ISA");
   auto wants = [&](const char* name) { return asked == nullptr || std::strcmp(asked, name) == 0; };
@@ -38,9 +39,9 @@ const Kernels& choose_kernels() {
       __builtin_cpu_supports("bmi2"))
     return avx2::kernels();
 #endif
-  STD_TORCH_CHECK(
-      wants("portable"), "ITRD_CPU_ISA=", asked,
-      " cannot run on this processor; expected amx, avx512_bf16, avx512, avx2 or portable, or nothing for the best of them");
+  STD_TORCH_CHECK(wants("portable"), "ITRD_CPU_ISA=", asked,
+                  " cannot run on this processor; expected amx, avx512_bf16, avx512, avx2 or portable, or nothing for "
+                  "the best of them");
   return portable::kernels();
 }
 
