@@ -8,15 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
-
-# Before torch starts its threads: each keeps a core of its own. Left alone, two of them were found to share one for
-# seconds, and everything to take twice as long.
-os.environ.setdefault("OMP_PROC_BIND", "true")
-
 import torch
 
 import itrd_kernels
-from benchmarks import machine, plots, report
+from benchmarks import CORES, machine, plots, report
 from benchmarks.timing import FULL, QUICK, Budget
 
 RECORDS = pytest.StashKey[dict]()
@@ -66,6 +61,12 @@ def budget(quick, benchmark) -> Budget:
     if benchmark.disabled:
         pytest.skip("timing is disabled (pytest-xdist, or --benchmark-disable)")
     return QUICK if quick else FULL
+
+
+@pytest.fixture
+def to_all_cores():
+    """To be called in a child process, which would be kept to the core of this one's main thread."""
+    return lambda: os.sched_setaffinity(0, CORES) if CORES else None
 
 
 @pytest.fixture

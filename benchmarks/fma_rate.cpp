@@ -1,8 +1,8 @@
 // The rate of fused multiply-adds that the processor sustains on a register-tiled product of panels in the first-level
 // cache: the yardstick for the time of any matrix product. Compiled by the benchmark with -march=native.
-#include <atomic>
+#include <omp.h>
+
 #include <chrono>
-#include <thread>
 #include <vector>
 
 namespace {
@@ -51,10 +51,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // only what it did while all of them were running. They are OpenMP's, as torch's are, and run where those do.
 extern "C" double fma_rate(int threads, double seconds) {
   constexpr int BATCH = 64;
-  std::atomic<int> ready{0};
   std::vector<double> rates(threads);
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int thread = 0; thread < threads; ++thread) {
+#pragma omp parallel num_threads(threads)
+  {
+    const int thread = omp_get_thread_num();
     Panels panels;
     for (auto& row : panels.a)
       for (float& value : row) value = 1e-3f * float(thread + 1);
@@ -63,8 +63,7 @@ extern "C" double fma_rate(int threads, double seconds) {
     for (auto& row : panels.c)
       for (Vector& value : row) value = Vector{};
     for (int i = 0; i < 4 * BATCH; ++i) multiply(panels);
-    ++ready;
-    while (ready < threads) std::this_thread::yield();
+#pragma omp barrier
     const auto start = std::chrono::steady_clock::now();
     double operations = 0;
     do {

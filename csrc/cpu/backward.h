@@ -29,9 +29,9 @@ Buffer<C> coefficients(const C* moments, bool of_s, int64_t n, int64_t d, double
       write(MEAN + c, read(own + c * d));
       write(OTHER_MEAN + c, read(other + c * d));
     }
-    const Vector<C> dv_rstd = read(moments + DV * d) * read(own + 2 * d);
-    write(OTHER, share * dv_rstd);
-    write(OWN, minus_share * dv_rstd * read(moments + V * d));
+    const Vector<C> dv = read(moments + DV * d), rstd = read(own + 2 * d);
+    write(OTHER, share * dv * rstd);
+    write(OWN, minus_share * dv * rstd * read(moments + V * d));
   }
   return table;
 }
@@ -120,9 +120,10 @@ void backward(const BackwardProblem& p) {
   // A few rows at a time, so that the second gradient finds its inputs in the cache.
   constexpr int64_t ROWS = 2 * GRADIENT_ROWS;
   parallel(threads, [&](int thread) {
-    const Range range(n, thread, threads);
-    for (int64_t i = range.begin; i < range.end; i += ROWS) {
-      const int64_t end = std::min(i + ROWS, range.end);
+    // The same rows together for any number of threads.
+    const Range range((n + ROWS - 1) / ROWS, thread, threads);
+    for (int64_t i = range.begin * ROWS; i < std::min(range.end * ROWS, n); i += ROWS) {
+      const int64_t end = std::min(i + ROWS, n);
       if (p.grad_e) write_rows<T>(p.e, p.t, of_e.get(), p.dgram_e, p.g_gram, p.grad_e, i, end);
       if (p.grad_t) write_rows<T>(p.t, p.e, of_t.get(), p.dgram_t, p.g_gram, p.grad_t, i, end);
       if (p.grad_s) write_rows<T>(p.e, p.t, static_cast<C*>(nullptr), p.dgram_s, p.g_gram, p.grad_s, i, end);

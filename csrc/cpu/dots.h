@@ -17,13 +17,13 @@ using Sixteen = typename SixteenOf<C>::type;
 
 // Σ of the lanes of x[i] in lane i.
 template <class C, int STEP = LANES<C> / 2>
-inline Vector<C> sums_of(Vector<C>* x) {
+inline Vector<C> lane_sums(Vector<C>* x) {
 #pragma GCC unroll 8
   for (int r = 0; r < STEP; ++r) {
     exchange<C, STEP>(x[r], x[r + STEP], std::make_index_sequence<LANES<C>>{});
     x[r] += x[r + STEP];
   }
-  if constexpr (STEP > 1) return sums_of<C, STEP / 2>(x);
+  if constexpr (STEP > 1) return lane_sums<C, STEP / 2>(x);
   return x[0];
 }
 
@@ -53,7 +53,7 @@ inline void dots(const C* const (&x)[SQUARE], const C* const (&y)[SQUARE], int64
   }
 #pragma GCC unroll 8
   for (int64_t i = 0; i < SQUARE * SQUARE; i += L) {
-    const Vector<C> some = sums_of<C>(&sums[0][0] + i);
+    const Vector<C> some = lane_sums<C>(&sums[0][0] + i);
     store<C, C>(to + i, add ? load<C, C>(to + i) + some : some);
   }
 }

@@ -15,8 +15,8 @@ constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part 
 constexpr int64_t FEATURE_CHUNK = 256;  // features of a block of pairs that are multiplied at a time
 
 // W of a macro tile for one of the two gradients: once [column panel][row][32] and, transposed, [row
-// panel][column][32], which on the diagonal are the same. A lane of two holds two
-// rows k, and the factor between what is packed and ẑ_k.
+// panel][column][32], which on the diagonal are the same. A lane of two holds two rows k, times the factor between what
+// is packed and ẑ_k.
 template <class T>
 struct Weights {
   static constexpr int64_t TILE = PANEL * PANEL / PER_LANE<T>;

@@ -18,10 +18,13 @@ class GramDirect {
   static constexpr int64_t MOST_ROWS = 256, WIDTH = MOST_ROWS + 16;  // of W, whose rows start in different cache sets
   static constexpr int64_t FEATURES = 16;         // of which d is a multiple, so that no product is ragged
   static constexpr int64_t WORTH_IT = 192;        // features from which summing lanes costs less than packing
-  static constexpr int64_t CHUNK = 131072;        // numbers of a chunk of features of all rows, for the L2 cache
+  static constexpr int64_t CACHED = 131072;       // numbers of a chunk of features of all rows, for the L2 cache
   static constexpr int64_t LONGEST_CHUNK = 1024;  // features
+  static constexpr int64_t SECTION = 256;         // features whose products are summed before they are added up
   static constexpr int64_t ROWS = 8;              // of W in a task
   static constexpr int64_t TOGETHER = 8;          // tasks that share a block of features
+
+  static_assert(FEATURES == PANEL / 2 && FEATURES % LANES<T> == 0 && ROWS % TILE_ROWS == 0 && ROWS % SQUARE == 0);
 
   // One input, z_i·z_j by squares of rows, and W_ij/‖z_j‖ where its gradient is wanted.
   struct Side {
@@ -70,9 +73,10 @@ class GramDirect {
 
   // Whether no row has to be brought into range.
   bool tame() const {
-    auto one = [](T power) { return power == 1; };
-    auto all = [&](const Norms<T>& norms) {
-      return std::all_of(norms.power.begin(), norms.power.begin() + norms.z.rows, one);
+    auto all = [](const Norms<T>& norms) {
+      for (int64_t i = 0; i < norms.z.rows; ++i)
+        if (norms.power[i] != 1 && norms.alive(i)) return false;
+      return true;
     };
     return all(s_.norms) && all(t_.norms);
   }
@@ -116,7 +120,7 @@ class GramDirect {
   // z_i·z_j of block rows [begin, end) and the columns from the diagonal on.
   void products(Side& side, int64_t begin, int64_t end) const {
     const Matrix& z = side.norms.z;
-    const int64_t chunk = std::clamp(CHUNK / (blocks_ * SQUARE), FEATURES, LONGEST_CHUNK) / FEATURES * FEATURES;
+    const int64_t chunk = std::clamp(CACHED / (blocks_ * SQUARE), FEATURES, LONGEST_CHUNK) / FEATURES * FEATURES;
     alignas(64) T own[SQUARE][LONGEST_CHUNK + FEATURES];
     for (int64_t k = 0; k < z.columns; k += chunk) {
       const int64_t count = std::min(chunk, z.columns - k);
@@ -186,11 +190,16 @@ class GramDirect {
       for (int64_t task = range.begin; task < range.end; task += TOGETHER) {
         const int64_t begin = task * ROWS, end = std::min(std::min(task + TOGETHER, range.end) * ROWS, n_);
         alignas(64) Vector<T> along[TOGETHER * ROWS] = {};
-        for (int64_t f = 0; f < side.norms.z.columns; f += PANEL) {
-          if (side.norms.z.columns - f < PANEL)
-            this->template product<PANEL / 2>(side, begin, end, f, along);
-          else
-            this->template product<PANEL>(side, begin, end, f, along);
+        // By sections, so that a long row keeps its digits.
+        for (int64_t section = 0; section < side.norms.z.columns; section += SECTION) {
+          alignas(64) Vector<T> part[TOGETHER * ROWS] = {};
+          for (int64_t f = section; f < std::min(section + SECTION, side.norms.z.columns); f += PANEL) {
+            if (side.norms.z.columns - f < PANEL)
+              this->template product<PANEL / 2>(side, begin, end, f, part);
+            else
+              this->template product<PANEL>(side, begin, end, f, part);
+          }
+          for (int64_t i = 0; i < TOGETHER * ROWS; ++i) along[i] += part[i];
         }
         for (int64_t i = begin; i < end; ++i) project(side, i, sum_lanes<T>(along[i - begin]));
       }

@@ -1,4 +1,5 @@
-// What the two engines of the Gram term, gram.h and gram_tiles.h, share: the loss of a pair of rows and its course.
+// What the engines of the Gram term, gram.h, gram_direct.h and gram_tiles.h, share: the loss of a pair of rows and its
+// course; by macro tiles go the first and the last.
 #pragma once
 
 #include <vector>

@@ -38,14 +38,14 @@ inline Vector<double> power(Vector<double> x, double p) {
   return x;
 }
 inline Vector<float> power(Vector<float> x, double p) {
-  HalfVector<float> halves[2];
-  std::memcpy(halves, &x, sizeof x);
-  for (HalfVector<float>& half : halves) {
-    const Vector<double> wide = __builtin_convertvector(half, Vector<double>);
+  HalfVector<float> parts[2];
+  std::memcpy(parts, &x, sizeof x);
+  for (HalfVector<float>& part : parts) {
+    const Vector<double> wide = __builtin_convertvector(part, Vector<double>);
     const Vector<double> y = exp2_of(p * log2_of(wide));
-    half = __builtin_convertvector(wide > 0 ? y : Vector<double>{}, HalfVector<float>);
+    part = __builtin_convertvector(wide > 0 ? y : 0 * wide, HalfVector<float>);
   }
-  std::memcpy(&x, halves, sizeof x);
+  std::memcpy(&x, parts, sizeof x);
   return x;
 }
 

@@ -1,7 +1,8 @@
 // Vectors of the instruction set that a translation unit is compiled for, on GCC's and Clang's vector types.
 //
-// A unit avx512.cpp, avx2.cpp or portable.cpp defines ITRD_ISA (a namespace name), VECTOR_BYTES, TILE_ROWS and
-// TILE_VECTORS and includes the kernels, so that one source serves every instruction set.
+// A unit amx.cpp, avx512_bf16.cpp, avx512.cpp, avx2.cpp or portable.cpp defines ITRD_ISA (a namespace name),
+// VECTOR_BYTES, TILE_ROWS and TILE_VECTORS, with more ITRD_TILES or ITRD_BF16, and includes the kernels, so that one
+// source serves every instruction set.
 #pragma once
 
 #include <cmath>

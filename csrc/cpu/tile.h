@@ -8,8 +8,8 @@ namespace itrd::ITRD_ISA {
 
 constexpr int64_t FEATURE_STEP = 8;  // packed features are padded to a multiple of this
 
-// out[r][0…WIDTH − 1] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][…] for TILE_ROWS rows r of a stride
-// of PANEL, as those of b: the sums stay in registers all along.
+// out[r][0…WIDTH − 1] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][…] for TILE_ROWS rows r, PANEL
+// apart; rows of b are b_step apart. The sums stay in registers all along.
 template <int64_t ROW_STEP, int64_t K_STEP, int64_t WIDTH = PANEL, class C, class Lane>
 inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t k_end, C* __restrict out,
                      int64_t panels = 1, int64_t a_step = 0, int64_t b_step = PANEL) {
