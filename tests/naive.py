@@ -37,6 +37,20 @@ def gradient(function, z, step=1e-6):
     return result
 
 
+def distances(s, t):
+    """e_j = |v_j − 1|, 1 in dead columns."""
+    with np.errstate(all="ignore"):
+        covariance = ((s - s.mean(0)) * (t - t.mean(0))).sum(0) / len(s)
+        return np.abs(np.nan_to_num(covariance / s.std(0, ddof=1) / t.std(0, ddof=1)) - 1)
+
+
+def correlation_size(s, t, alpha):
+    """What the loss moves by, in roundings, when each e_j does by one rounding of 1: 2α Σ_j (share of j) / e_j."""
+    e = distances(s, t)
+    share = (e / e.max()) ** (2 * alpha)
+    return 2 * alpha * (share / e).sum() / share.sum()
+
+
 def correlation_gradient_size(s, t, alpha):
     """Norm of ∂L/∂s with every term taken absolutely: what rounding errors are measured by, however much cancels."""
     n = len(s)
@@ -45,7 +59,7 @@ def correlation_gradient_size(s, t, alpha):
         s_hat = np.nan_to_num(np.abs(s - s.mean(0)) / sigma_s, posinf=0)
         t_hat = np.nan_to_num(np.abs(t - t.mean(0)) / sigma_t, posinf=0)
         v = (s_hat * t_hat).sum(0) / n
-        e = np.abs(np.nan_to_num(((s - s.mean(0)) * (t - t.mean(0))).sum(0) / n / sigma_s / sigma_t) - 1)
+        e = distances(s, t)
         weight = (e / e.max()) ** (2 * alpha) / e
         weight *= 2 * alpha / np.log(2) / ((e / e.max()) ** (2 * alpha)).sum()
         return np.linalg.norm(np.nan_to_num(weight / sigma_s * (t_hat / n + v * s_hat / (n - 1)), posinf=0))
