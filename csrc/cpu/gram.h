@@ -12,7 +12,7 @@
 namespace itrd::ITRD_ISA {
 
 constexpr int64_t BLOCK = 4;            // panels of a task of Wẑ, whose part of W stays in the L2 cache
-constexpr int64_t FEATURE_CHUNK = 256;  // features of a block of pairs that are multiplied at a time
+constexpr int64_t FEATURE_CHUNK = 256;  // lanes of features of a block of pairs that are multiplied at a time
 
 // W of a macro tile for one of the two gradients: once [column panel][row][32] and, transposed, [row
 // panel][column][32], which on the diagonal are the same. A lane of two holds two rows k, times the factor between what
@@ -33,7 +33,7 @@ struct Weights {
 template <class T>
 class Gram : public GramPlan {
   using C = Wide<T>;
-  // One input: what it is packed to and, where its gradient is wanted, W and Wẑ in panels, all in one piece of memory.
+  // One input: what it is packed to and, where its gradient is wanted, W and Wẑ in panels.
   struct Side {
     Packed<T> packed;
     Buffer<Lane<T>> memory;
@@ -115,6 +115,7 @@ class Gram : public GramPlan {
     if (!problem.grad_t) t_.memory.reset();
     one(s_, problem.grad_s);
     s_.memory.reset();
+    s_.gradient.reset();
     one(t_, problem.grad_t);
   }
 

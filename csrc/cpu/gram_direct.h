@@ -43,6 +43,7 @@ class GramDirect {
   const int64_t n_, blocks_;  // rows, and groups of SQUARE of them, enough for whole tasks
   const int threads_;
   Side s_, t_;
+  bool multiplied_ = false;  // the squares are there, for a second sweep too
 
  public:
   const GramProblem& problem;
@@ -85,10 +86,13 @@ class GramDirect {
     std::vector<Sums> partial(blocks_);
     parallel(threads_, [&](int thread) {
       const int64_t begin = boundary(thread), end = boundary(thread + 1);
-      products(s_, begin, end);
-      products(t_, begin, end);
+      if (!multiplied_) {
+        products(s_, begin, end);
+        products(t_, begin, end);
+      }
       for (int64_t i = begin; i < end; ++i) partial[i] = epilogue(i, gradient, c);
     });
+    multiplied_ = true;
     Sums total;
     for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
     if (gradient && s_.result) multiply_weights(s_);
