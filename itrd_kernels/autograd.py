@@ -33,13 +33,25 @@ class ITRDFunction(torch.autograd.Function):
         return *_gradients(ctx, *upstream), None
 
 
+class TotalFunction(torch.autograd.Function):
+    """(z_e, z_t, z_s or None, settings) → total: ITRDFunction with two outputs fewer for autograd to look after."""
+
+    @staticmethod
+    def forward(ctx, z_e: Tensor, z_t: Tensor, z_s: Tensor | None, settings: Settings):
+        total, _, _, *saved = ops.forward(z_e, z_t, z_s, settings)
+        ctx.save_for_backward(z_e, z_t, z_s, *saved)
+        ctx.settings = settings
+        return total
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        return *_gradients(ctx, g, None, None), None
+
+
 class _OneTermFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z_s: Tensor, z_t: Tensor, settings: Settings):
-        total, _, _, *saved = ops.forward(z_s, z_t, None, settings)
-        ctx.save_for_backward(z_s, z_t, None, *saved)
-        ctx.settings = settings
-        return total
+        return TotalFunction.forward(ctx, z_s, z_t, None, settings)
 
     @staticmethod
     def backward(ctx, g: Tensor):

@@ -89,21 +89,24 @@ def features(name: str, z: Tensor, width: int | None = None, width_name: str = "
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {z.layout}: call {name}.to_dense()")
     if z.dtype not in DTYPES:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {z.dtype}")
-    if z.dim() != 2:
+    shape = z.shape
+    if len(shape) != 2:
         raise ValueError(f"{name} must have shape (n, d), got {_shape(z)}: flatten or pool the features first")
-    if z.shape[0] < 2:
+    n, d = shape
+    if n < 2:
         raise ValueError(f"{name} must hold n ≥ 2 samples, got shape {_shape(z)}: use drop_last=True in the loader")
-    if z.shape[1] < 1:
+    if d < 1:
         raise ValueError(f"{name} must hold d ≥ 1 features, got shape {_shape(z)}")
-    if width is not None and z.shape[1] != width:
+    if width is not None and d != width:
         raise ValueError(f"{name} must have {width_name} = {width} features, got shape {_shape(z)}")
 
 
 def same_batch(name: str, z: Tensor, z_t: Tensor, *, same_width: bool) -> None:
     """z and z_t must agree in n and device, and with `same_width` in d."""
-    if z.shape[0] != z_t.shape[0]:
+    (n, d), (n_t, d_t) = z.shape, z_t.shape
+    if n != n_t:
         raise ValueError(f"{name} and z_t must hold the same n samples, got shapes {_shape(z)} and {_shape(z_t)}")
-    if same_width and z.shape[1] != z_t.shape[1]:
+    if same_width and d != d_t:
         raise ValueError(
             f"{name} and z_t must have the same width d, got shapes {_shape(z)} and {_shape(z_t)}: "
             f"embed the student's features first, as FusedITRDLoss does"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from itrd_kernels import checks
-from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction
+from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction, TotalFunction
 from itrd_kernels.backends import reference
 from itrd_kernels.ops import Settings, choose_backend
 
@@ -35,7 +35,9 @@ def correlation_loss(z_s: Tensor, z_t: Tensor, alpha: float = 1.5, *, backend: s
         TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
     """
     alpha = checks.alpha(alpha)
-    z_s, z_t = _checked_pair("z_s", z_s, z_t, same_width=True)
+    checks.features("z_s", z_s)
+    checks.features("z_t", z_t)
+    z_s, z_t = _matching_pair("z_s", z_s, z_t, same_width=True)
     chosen = choose_backend(backend, z_t.device)
     if chosen == "reference":
         return reference.correlation(z_s, z_t, alpha)
@@ -59,7 +61,9 @@ def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, back
         TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
     """
     checks.flag("log", log)
-    z_s, z_t = _checked_pair("z_s", z_s, z_t, same_width=False)
+    checks.features("z_s", z_s)
+    checks.features("z_t", z_t)
+    z_s, z_t = _matching_pair("z_s", z_s, z_t, same_width=False)
     chosen = choose_backend(backend, z_t.device)
     if chosen == "reference":
         return reference.gram(z_s, z_t, log)
@@ -95,23 +99,42 @@ def itrd_loss(
     Raises:
         TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
     """
+    checks.features("z_e", z_e)
+    checks.features("z_t", z_t)
+    if z_s is not None:
+        checks.features("z_s", z_s)
+    return ITRDTerms(*itrd_outputs(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log, backend))
+
+
+def itrd_outputs(
+    z_e: Tensor,
+    z_t: Tensor,
+    z_s: Tensor | None,
+    alpha: float,
+    beta_corr: float,
+    beta_mi: float,
+    log: bool,
+    backend: str,
+    total_alone: bool = False,
+) -> tuple[Tensor, ...]:
+    """The terms of `itrd_loss`, or its total at least, of features that `checks.features` has let pass already."""
     alpha = checks.alpha(alpha)
     checks.flag("log", log)
     beta_corr, beta_mi = checks.weight("beta_corr", beta_corr), checks.weight("beta_mi", beta_mi)
-    z_e, z_t, z_s = _checked_triple(z_e, z_t, z_s, same_width=beta_corr > 0)
+    z_e, z_t, z_s = _matching_triple(z_e, z_t, z_s, same_width=beta_corr > 0)
     chosen = choose_backend(backend, z_t.device)
     if beta_corr == 0 and beta_mi == 0:
         return _nothing(z_e, z_t)
     if chosen == "reference":
-        return ITRDTerms(*reference.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log))
+        return reference.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
     z_e, z_t, z_s = _savable(z_e, z_t, z_s)
     settings = Settings.of(chosen, z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
-    return ITRDTerms(*ITRDFunction.apply(z_e, z_t, z_s, settings))
+    if total_alone:
+        return (TotalFunction.apply(z_e, z_t, z_s, settings),)
+    return ITRDFunction.apply(z_e, z_t, z_s, settings)
 
 
-def _checked_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> tuple[Tensor, Tensor]:
-    checks.features(name, z_s)
-    checks.features("z_t", z_t)
+def _matching_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> tuple[Tensor, Tensor]:
     checks.same_batch(name, z_s, z_t, same_width=same_width)
     if z_s.dtype != z_t.dtype:
         if not checks.autocasts(z_t.device.type):
@@ -122,28 +145,29 @@ def _checked_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> t
     return z_s, z_t
 
 
-def _checked_triple(
+def _matching_triple(
     z_e: Tensor, z_t: Tensor, z_s: Tensor | None, *, same_width: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    z_e, z_t = _checked_pair("z_e", z_e, z_t, same_width=same_width)
+    z_e, z_t = _matching_pair("z_e", z_e, z_t, same_width=same_width)
     # One tensor in both places (no embedding) gets one gradient, not two to be added.
     if z_s is None or z_s is z_e:
         return z_e, z_t, None
-    z_s, wide_t = _checked_pair("z_s", z_s, z_t, same_width=False)
+    z_s, wide_t = _matching_pair("z_s", z_s, z_t, same_width=False)
     return z_e.to(wide_t.dtype), wide_t, z_s
 
 
 def _savable(z: Tensor, z_t: Tensor, z_s: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
     """The inputs as autograd can save them: no inference tensors (a teacher's, usually), and no tensor twice."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        z, z_t = (z.clone() if z.is_inference() else z for z in (z, z_t))
+        z = z.clone() if z.is_inference() else z
+        z_t = z_t.clone() if z_t.is_inference() else z_t
         z_s = z_s.clone() if z_s is not None and z_s.is_inference() else z_s
     return z, z_t.view_as(z_t) if z_t is z or z_t is z_s else z_t, z_s
 
 
-def _nothing(z_e: Tensor, z_t: Tensor) -> ITRDTerms:
+def _nothing(z_e: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Zero, connected to the graph, with no term computed."""
     dtype = torch.promote_types(z_t.dtype, torch.float32)
     zero = z_e[:0].sum(dtype=dtype) + z_t[:0].sum(dtype=dtype)
     nan = torch.full_like(zero.detach(), torch.nan)
-    return ITRDTerms(zero, nan, nan)
+    return zero, nan, nan

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from itrd_kernels import checks
-from itrd_kernels.functional import ITRDTerms, itrd_loss
+from itrd_kernels.functional import itrd_outputs
 
 
 class FusedITRDLoss(nn.Module):
@@ -54,12 +54,12 @@ class FusedITRDLoss(nn.Module):
 
     def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
         """The weighted sum, a scalar (float32; float64 for float64 inputs), of z_s (n, d_s) and z_t (n, d_t)."""
-        return self._terms(z_s, z_t, self.beta_corr, self.beta_mi).total
+        return self._outputs(z_s, z_t, self.beta_corr, self.beta_mi, total_alone=True)[0]
 
     def terms(self, z_s: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor]:
         """The two terms (correlation, mutual_information) without their weights, always both."""
-        terms = self._terms(z_s, z_t, 1.0, 1.0)
-        return terms.correlation, terms.mutual_information
+        _, correlation, mutual_information = self._outputs(z_s, z_t, 1.0, 1.0)
+        return correlation, mutual_information
 
     def extra_repr(self) -> str:
         return (
@@ -67,20 +67,18 @@ class FusedITRDLoss(nn.Module):
             f"beta_mi={self.beta_mi}, alpha={self.alpha}, log_mi={self.log_mi}, backend={self.backend!r}"
         )
 
-    def _terms(self, z_s: Tensor, z_t: Tensor, beta_corr: float, beta_mi: float) -> ITRDTerms:
+    def _outputs(
+        self, z_s: Tensor, z_t: Tensor, beta_corr: float, beta_mi: float, total_alone: bool = False
+    ) -> tuple[Tensor, ...]:
         checks.features("z_s", z_s, width=self.student_dim, width_name="student_dim")
         checks.features("z_t", z_t, width=self.teacher_dim, width_name="teacher_dim")
-        raw = self.student_dim == self.teacher_dim
-        checks.embedding_matches(self.embed, z_s)
+        raw, embed = self.student_dim == self.teacher_dim, self.embed
+        checks.embedding_matches(embed, z_s)
         # Only the Gram term of raw features alone leaves the embedding out.
-        embedded = z_s if raw and beta_mi and not beta_corr else self.embed(z_s)
-        return itrd_loss(
-            embedded,
-            z_t,
-            z_s if raw else None,
-            alpha=self.alpha,
-            beta_corr=beta_corr,
-            beta_mi=beta_mi,
-            log=self.log_mi,
-            backend=self.backend,
+        embedded = z_s if raw and beta_mi and not beta_corr else embed(z_s)
+        if embedded is not z_s:
+            checks.features("z_e", embedded)
+        z_raw = z_s if raw else None
+        return itrd_outputs(
+            embedded, z_t, z_raw, self.alpha, beta_corr, beta_mi, self.log_mi, self.backend, total_alone
         )

@@ -62,7 +62,7 @@ class Settings(NamedTuple):
             grad and z_e.requires_grad,
             grad and z_t.requires_grad,
             grad and z_s is not None and z_s.requires_grad,
-            torch.backends.cuda.matmul.allow_tf32,
+            backend != "cpu" and torch.backends.cuda.matmul.allow_tf32,
         )
 
 

@@ -17,7 +17,7 @@ class GramDirect {
   static constexpr int64_t ENTRIES = SQUARE * SQUARE;
   static constexpr int64_t MOST_ROWS = 256, WIDTH = MOST_ROWS + 16;  // of W, whose rows start in different cache sets
   static constexpr int64_t FEATURES = 16;         // of which d is a multiple, so that no product is ragged
-  static constexpr int64_t WORTH_IT = 192;        // features from which summing lanes costs less than packing
+  static constexpr int64_t WORTH_IT = 128;        // features from which summing lanes costs less than packing
   static constexpr int64_t CACHED = 131072;       // numbers of a chunk of features of all rows, for the L2 cache
   static constexpr int64_t LONGEST_CHUNK = 1024;  // features
   static constexpr int64_t SECTION = 256;         // features whose products are summed before they are added up

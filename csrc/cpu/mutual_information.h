@@ -29,7 +29,7 @@ inline void mutual_information(V g, V h, V c_s, V c_st, V& sum_s, V& sum_st, V& 
 }
 
 // Work, n² (d_s + d_t), from which on threads, and tiles, save more than they cost.
-constexpr double WORTH_THREADS = 2e6, WORTH_TILES = 4e6;
+constexpr double WORTH_THREADS = 1e6, WORTH_TILES = 4e6;
 
 inline double work(const GramProblem& p) { return 1.0 * p.s.rows * p.s.rows * (p.s.columns + p.t.columns); }
 inline int threads_for(const GramProblem& p) { return work(p) >= WORTH_THREADS ? max_threads() : 1; }
