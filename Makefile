@@ -6,13 +6,13 @@ PYTEST := $(BIN)/python -m pytest
 
 NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp)
+EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/*.h)
 
 # Shared tests that take a backend, on the CUDA kernels' host build.
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
 	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py
 
-.PHONY: setup demo test test-full cuda-on-host sanitize bench bench-gpu lint format install-check clean
+.PHONY: setup demo test test-full cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check clean
 
 setup: $(VENV)/.ready
 
@@ -31,11 +31,11 @@ $(VENV)/.ready: $(VENV)/.dependencies setup.py $(NATIVE_SOURCES)
 demo: setup
 	$(BIN)/itrd-distill demo
 
-test: setup cuda-on-host
+test: setup cuda-on-host emulated-tiles
 	$(PYTEST) -n 2 -m 'not slow and not gpu'
 	$(CUDA_ON_HOST) -m 'not slow and not gpu'
 
-test-full: setup cuda-on-host
+test-full: setup cuda-on-host emulated-tiles
 	$(PYTEST) -n 2 -m 'not gpu'
 	$(CUDA_ON_HOST) -m 'not gpu'
 
@@ -47,6 +47,10 @@ bench-gpu: setup
 # The CUDA kernels as host C++, for ITRD_CUDA_ON_HOST=1.
 cuda-on-host: setup
 	$(BIN)/python tests/cuda_on_host/compile_on_host.py
+
+# The CPU kernels with AMX's tiles emulated, for ITRD_EMULATED_TILES=1.
+emulated-tiles: setup
+	$(BIN)/python tests/emulated_tiles/compile_emulated.py
 
 # The CUDA kernels under AddressSanitizer, UBSan and ThreadSanitizer, and planted bugs.
 sanitize: setup

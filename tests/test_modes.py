@@ -157,41 +157,6 @@ def run_python(code, **environment):
     )
 
 
-@pytest.mark.parametrize("isa", ["amx", "avx512_bf16", "avx512", "avx2", "portable"])
-def test_instruction_sets(isa):
-    if itrd_kernels.available_backends()["cpu"] is not None:
-        pytest.skip("the native library is not built here")
-    code = """
-import torch
-from itrd_kernels import itrd_loss
-g = torch.Generator().manual_seed(0)
-for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-    for n, d in ((64, 96), (67, 45), (3, 2), (130, 77), (69, 272)):
-        z_s, z_t = (torch.randn(n, d, generator=g).to(dtype).requires_grad_() for _ in range(2))
-        grads = []
-        for backend in ("cpu", "reference"):
-            total = itrd_loss(z_s, z_t, backend=backend).total
-            grads.append((total.detach(), *torch.autograd.grad(total, (z_s, z_t))))
-        for ours, expected in zip(*grads):
-            tolerance = {"rtol": 2e-2, "atol": 1e-4} if dtype.itemsize == 2 else {"rtol": 1e-3, "atol": 1e-5}
-            torch.testing.assert_close(ours, expected, **tolerance)
-"""
-    result = run_python(code, ITRD_CPU_ISA=isa)
-    if "cannot run on this processor" in result.stderr:
-        pytest.skip(f"this processor has no {isa}")
-    assert result.returncode == 0, result.stderr
-
-
-def test_unknown_instruction_set_is_refused():
-    if itrd_kernels.available_backends()["cpu"] is not None:
-        pytest.skip("the native library is not built here")
-    code = "import torch, itrd_kernels as k; k.correlation_loss(torch.randn(4, 3), torch.randn(4, 3))"
-    result = run_python(code, ITRD_CPU_ISA="sse9")
-    assert result.returncode != 0
-    assert "ITRD_CPU_ISA=sse9" in result.stderr
-    assert "amx, avx512_bf16, avx512, avx2 or portable" in result.stderr
-
-
 def test_import_without_triton():
     code = """
 import sys

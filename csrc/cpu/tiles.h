@@ -10,42 +10,13 @@
 
 #include "cpu/bytes.h"
 #include "cpu/macro.h"
+#include "cpu/tile_instructions.h"
 
 namespace itrd::ITRD_ISA {
 
-constexpr int64_t TILE_BYTES = 1024;  // 16 rows of 64 bytes
-constexpr int64_t STEP = 64;          // numbers of a row that one product sums
-constexpr int64_t CHUNK_STEPS = 4;    // steps whose right operand, for 32 columns, takes half of the L1 cache
+constexpr int64_t STEP = 64;        // numbers of a row that one product sums
+constexpr int64_t CHUNK_STEPS = 4;  // steps whose right operand, for 32 columns, takes half of the L1 cache
 constexpr int64_t CHUNK = CHUNK_STEPS * STEP;
-
-// The tiles of this thread are all 16 rows of 64 bytes while this lives.
-struct TileScope {
-  TileScope() {
-    struct alignas(64) {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } configuration;
-    asm volatile("" ::"r"(&configuration) : "memory");
-    _tile_loadconfig(&configuration);
-  }
-  ~TileScope() { _tile_release(); }
-  TileScope(const TileScope&) = delete;
-};
-
-// The intrinsics want literal numbers.
-template <int TILE>
-inline void tile_zero() {
-  asm volatile("tilezero %%tmm%c0" ::"i"(TILE));
-}
-template <int TILE>
-inline void tile_multiply() {
-  asm volatile("tdpbssd %%tmm7, %%tmm6, %%tmm%c0" ::"i"(TILE));
-}
-template <int TILE>
-inline void tile_store(int32_t* to) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(PANEL * sizeof(int32_t)), "i"(TILE) : "memory");
-}
 
 // to_r = or += scale_r Σ_w 256^-w sums[w]_r for 16 rows of 32, a vector at a time: the vector units have time for it
 // between the products of other tiles.
@@ -114,12 +85,11 @@ inline void multiply_digit(const int8_t* x, const int8_t* y, int32_t* sums) {
   constexpr Product p = PRODUCTS<S>[I];
   constexpr int TILE = sums_of<S>(I);
   constexpr Product before = PRODUCTS<S>[I > 0 ? I - 1 : 0];
-  if constexpr (I == 0 || p.x != before.x) _tile_loadd(6, x + p.x * TILE_BYTES, 64);
-  if constexpr (I == 0 || p.y != before.y || p.half != before.half)
-    _tile_loadd(7, y + (2 * p.y + p.half) * TILE_BYTES, 64);
+  if constexpr (I == 0 || p.x != before.x) tile_load<6>(x + p.x * TILE_BYTES);
+  if constexpr (I == 0 || p.y != before.y || p.half != before.half) tile_load<7>(y + (2 * p.y + p.half) * TILE_BYTES);
   if constexpr (FIRST && opens<S>(I)) tile_zero<TILE>();
   tile_multiply<TILE>();
-  if constexpr (LAST && closes<S>(I)) tile_store<TILE>(sums + TILE / 2 * 16 * PANEL + TILE % 2 * 16);
+  if constexpr (LAST && closes<S>(I)) tile_store<TILE>(sums + TILE / 2 * 16 * PANEL + TILE % 2 * 16, PANEL);
 }
 
 // One step, and of the conversion what goes unnoticed beside it.

@@ -11,10 +11,13 @@ _REMEDY = {
     "cuda": "reinstall with a CUDA toolkit, found through CUDA_HOME or nvcc on the PATH, and a CUDA build of torch "
     "present (pip install --no-build-isolation --force-reinstall itrd_kernels)",
     "cuda_on_host": "run `make cuda-on-host` in a checkout",
+    "cpu_emulated_tiles": "run `make emulated-tiles` in a checkout",
 }
 
 # The CUDA kernels' host build, which tests use, in place of the library for GPUs: both define the same operators.
 CUDA_ON_HOST = os.environ.get("ITRD_CUDA_ON_HOST") == "1"
+# The CPU kernels with AMX emulated, likewise.
+EMULATED_TILES = os.environ.get("ITRD_EMULATED_TILES") == "1"
 
 
 def _load(name: str) -> str | None:
@@ -30,7 +33,10 @@ def _load(name: str) -> str | None:
     return None
 
 
-_REASONS = {"cpu": _load("cpu"), "cuda": _load("cuda_on_host" if CUDA_ON_HOST else "cuda")}
+_REASONS = {
+    "cpu": _load("cpu_emulated_tiles" if EMULATED_TILES else "cpu"),
+    "cuda": _load("cuda_on_host" if CUDA_ON_HOST else "cuda"),
+}
 
 
 def unavailable(name: str) -> str | None:

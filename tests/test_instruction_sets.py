@@ -1,0 +1,61 @@
+"""The losses' own tests once more, under every instruction set of the CPU backend that is not this processor's best."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import itrd_kernels
+
+HERE = Path(__file__).parent
+SETS = ("amx", "avx512_bf16", "avx512", "avx2", "portable")  # the best first
+TESTS = ("test_correlation.py", "test_gram.py", "test_loss.py")
+EMULATED_TILES = HERE.parent / "itrd_kernels" / "_cpu_emulated_tiles.so"
+
+pytestmark = pytest.mark.skipif(
+    itrd_kernels.available_backends()["cpu"] is not None, reason="the native library is not built here"
+)
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "ITRD_"))}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env={**kept, **environment}, check=False
+    )
+
+
+def refusal(**environment: str) -> str | None:
+    """None where the library runs under this environment, else what it says."""
+    code = "import torch, itrd_kernels as k; k.correlation_loss(*torch.randn(2, 4, 3), backend='cpu')"
+    result = run_python("-c", code, **environment)
+    return result.stderr if result.returncode else None
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_losses(isa):
+    # Threads that wait must not keep the cores from the other workers of pytest-xdist.
+    environment = {"ITRD_CPU_ISA": isa, "OMP_WAIT_POLICY": "passive"}
+    refused = refusal(**environment)
+    if refused is None and all(refusal(ITRD_CPU_ISA=better) for better in SETS[: SETS.index(isa)]):
+        pytest.skip(f"{isa} is this processor's best: the suite itself runs on it")
+    if refused is not None and isa == "amx" and refusal(ITRD_CPU_ISA="avx512") is None:
+        if not EMULATED_TILES.exists():
+            pytest.skip("this processor has no amx; `make emulated-tiles` builds what runs in its place")
+        environment["ITRD_EMULATED_TILES"] = "1"
+        refused = refusal(**environment)
+    if refused is not None:
+        assert "cannot run on this processor" in refused
+        pytest.skip(f"this processor has no {isa}")
+    only = ["--backend", "cpu", "-k", "cpu", "-m", "not slow and not gpu", "-p", "no:cacheprovider"]
+    result = run_python("-m", "pytest", "-q", *only, *(str(HERE / test) for test in TESTS), **environment)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 300
+
+
+def test_unknown_instruction_set_is_refused():
+    refused = refusal(ITRD_CPU_ISA="sse9")
+    assert "ITRD_CPU_ISA=sse9" in refused
+    assert "amx, avx512_bf16, avx512, avx2 or portable" in refused
