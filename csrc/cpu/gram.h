@@ -89,7 +89,6 @@ class Gram : public GramPlan {
     C* const tiles = tiles_.get() + thread * tiles_size();
     for (int64_t begin = range.begin, end; begin < range.end; begin = end) {
       for (end = begin; end < range.end && pairs[end].block == pairs[begin].block;) ++end;
-      std::fill(tiles, tiles + 2 * (end - begin) * PANEL * PANEL, C(0));
       products(s_.packed, pairs, begin, end, tiles);
       products(t_.packed, pairs, begin, end, tiles + PANEL * PANEL);
       for (int64_t i = begin; i < end; ++i)
@@ -135,9 +134,10 @@ class Gram : public GramPlan {
         C* const tile = tiles + 2 * (i - begin) * PANEL * PANEL;
         // On the diagonal a quarter of the tile repeats another.
         const int64_t whole = pairs[i].row == pairs[i].column ? HALF : PANEL;
-        for (int64_t r = 0; r < whole; r += TILE_ROWS) multiply<1, PANEL>(rows + r, columns, count, tile + r * PANEL);
+        for (int64_t r = 0; r < whole; r += TILE_ROWS)
+          multiply<C, 1, PANEL>(rows + r, columns, count, Accumulate<C>{tile + r * PANEL, k > 0});
         for (int64_t r = whole; r < PANEL; r += TILE_ROWS)
-          multiply<1, PANEL, HALF>(rows + r, columns + HALF, count, tile + r * PANEL + HALF);
+          multiply<C, 1, PANEL, HALF>(rows + r, columns + HALF, count, Accumulate<C>{tile + r * PANEL + HALF, k > 0});
         if (whole == HALF && k + count == lanes) transpose_tile<HALF>(tile + HALF, tile + HALF * PANEL);
       }
   }
@@ -221,10 +221,9 @@ class Gram : public GramPlan {
     for (int64_t p = begin; p < end; ++p) {
       const Lane<T>* const w = weights + (p - to_begin) * (from_end - from) * Weights<T>::TILE;
       C* const out = side.gradient_panel(p) + offset * PANEL;
-      if (first) std::fill(out, out + FEATURE_STEP * PANEL, C(0));
       for (int64_t r = 0; r < FEATURE_STEP; r += TILE_ROWS)
-        multiply<ROW, 1>(side.packed.turned_panel(from) + (offset + r) * ROW, w, ROW, out + r * PANEL, from_end - from,
-                         size);
+        multiply<C, ROW, 1>(side.packed.turned_panel(from) + (offset + r) * ROW, w, ROW,
+                            Accumulate<C>{out + r * PANEL, !first}, from_end - from, size);
     }
   }
 };

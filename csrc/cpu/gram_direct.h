@@ -213,18 +213,16 @@ class GramDirect {
   // g_i = Σ_k W_ik z_k of rows [begin, end), COUNT features from f on, and what they add to g_i·z_i.
   template <int64_t COUNT>
   void product(const Side& side, int64_t begin, int64_t end, int64_t f, Vector<T>* along) const {
-    constexpr int64_t L = LANES<T>;
     const Matrix& z = side.norms.z;
-    for (int64_t i = begin; i < end; i += TILE_ROWS) {
-      alignas(64) T sums[TILE_ROWS * PANEL] = {};
-      multiply<WIDTH, 1, COUNT>(side.weights.get() + i * WIDTH, z.row<T>(0) + f, n_, sums, 1, 0, z.stride);
-      for (int64_t r = 0; r < std::min<int64_t>(TILE_ROWS, end - i); ++r)
-        for (int64_t v = 0; v < COUNT; v += L) {
-          const Vector<T> g = load<T, T>(sums + r * PANEL + v);
-          along[i - begin + r] += g * load<T, T>(z.row<T>(i + r) + f + v);
-          store<T, T>(side.result.template row<T>(i + r) + f + v, g);
-        }
-    }
+    for (int64_t i = begin; i < end; i += TILE_ROWS)
+      multiply<T, WIDTH, 1, COUNT>(
+          side.weights.get() + i * WIDTH, z.row<T>(0) + f, n_,
+          [&](int64_t r, int64_t c, Vector<T> g) {
+            if (i + r >= end) return;
+            along[i - begin + r] += g * load<T, T>(z.row<T>(i + r) + f + c);
+            store<T, T>(side.result.template row<T>(i + r) + f + c, g);
+          },
+          1, 0, z.stride);
   }
 
   // g becomes 4(g − (g·ẑ)ẑ)/‖z‖, given g·z.

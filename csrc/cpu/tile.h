@@ -8,11 +8,11 @@ namespace itrd::ITRD_ISA {
 
 constexpr int64_t FEATURE_STEP = 8;  // packed features are padded to a multiple of this
 
-// out[r][0…WIDTH − 1] += Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][…] for TILE_ROWS rows r, PANEL
-// apart; rows of b are b_step apart. The sums stay in registers all along.
-template <int64_t ROW_STEP, int64_t K_STEP, int64_t WIDTH = PANEL, class C, class Lane>
-inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t k_end, C* __restrict out,
-                     int64_t panels = 1, int64_t a_step = 0, int64_t b_step = PANEL) {
+// write(r, c, sums) of Σ_p Σ_k a[p·a_step + r·ROW_STEP + k·K_STEP] b[p·k_end + k][c…] for TILE_ROWS rows r and the
+// vectors of WIDTH columns; rows of b are b_step apart. The sums stay in registers all along.
+template <class C, int64_t ROW_STEP, int64_t K_STEP, int64_t WIDTH = PANEL, class Lane, class F>
+inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t k_end, F&& write, int64_t panels = 1,
+                     int64_t a_step = 0, int64_t b_step = PANEL) {
   constexpr int64_t L = LANES<C>, VECTORS = std::min<int64_t>(TILE_VECTORS, WIDTH / L);
   for (int64_t c = 0; c < WIDTH; c += VECTORS * L) {
     Vector<C> sum[TILE_ROWS][VECTORS];
@@ -41,12 +41,20 @@ inline void multiply(const Lane* __restrict a, const Lane* __restrict b, int64_t
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; ++v) {
-        C* const to = out + r * PANEL + c + v * L;
-        store<C, C>(to, load<C, C>(to) + sum[r][v]);
-      }
+      for (int v = 0; v < VECTORS; ++v) write(r, c + v * L, sum[r][v]);
   }
 }
+
+// For `multiply`: to[r][c] = or += its sums, rows PANEL apart.
+template <class C>
+struct Accumulate {
+  C* to;
+  bool add;
+  void operator()(int64_t r, int64_t c, Vector<C> sums) const {
+    C* const at = to + r * PANEL + c;
+    store<C, C>(at, add ? load<C, C>(at) + sums : sums);
+  }
+};
 
 // to[c][r] = from[r][c] of SIDE rows and columns, both of a stride of PANEL.
 template <int64_t SIDE = PANEL, class C>
