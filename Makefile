@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 
 NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/*.h)
+EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/*.h tests/other_compilers/*.cpp)
 
 # Shared tests that take a backend, on the CUDA kernels' host build.
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
