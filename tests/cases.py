@@ -14,6 +14,10 @@ LAYOUTS = ("contiguous", "wide rows", "transposed")
 NEEDS = ("student", "teacher", "both")
 
 
+# Whether slow tests are wanted; without, tens of thousands need not be collected. Set by conftest.py.
+WHOLE_GRIDS = True
+
+
 def pairwise(**axes):
     """All combinations of the axes; those that do not bring a new pair of values are marked slow."""
     cases = list(itertools.product(*axes.values()))
@@ -23,6 +27,8 @@ def pairwise(**axes):
     for case in cases:
         pairs = set(itertools.combinations(enumerate(case), 2))
         marks = () if pairs - seen else (pytest.mark.slow,)
+        if marks and not WHOLE_GRIDS:
+            continue
         seen |= pairs
         params.append(
             pytest.param(*case, marks=marks, id="-".join(str(value).removeprefix("torch.") for value in case))

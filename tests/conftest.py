@@ -3,6 +3,7 @@
 Triton's kernels take CPU tensors under TRITON_INTERPRET=1, the CUDA kernels under ITRD_CUDA_ON_HOST=1.
 """
 
+import cases
 import pytest
 
 import itrd_kernels
@@ -11,6 +12,10 @@ from itrd_kernels import backends
 
 def pytest_addoption(parser):
     parser.addoption("--backend", action="store", help="run the parity tests on this backend only")
+
+
+def pytest_configure(config):
+    cases.WHOLE_GRIDS = "not slow" not in config.getoption("markexpr")
 
 
 def pytest_generate_tests(metafunc):

@@ -10,7 +10,7 @@ import host_compiler  # noqa: E402
 
 ROOT = host_compiler.ROOT
 CSRC = ROOT / "csrc"
-FLAGS = ["-std=c++20", "-O2", "-fPIC", "-Wno-psabi", "-fno-math-errno", "-fvisibility=hidden"]
+FLAGS = ["-std=c++20", "-O3", "-fPIC", "-Wno-psabi", "-fno-math-errno", "-fvisibility=hidden"]
 
 
 def library() -> Path:
