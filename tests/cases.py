@@ -1,7 +1,10 @@
 """What the parity tests share: grids of cases, inputs, and the error budget."""
 
 import itertools
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,3 +79,11 @@ def assert_within_budget(actual, plain, exact, dtype, size=0.0):
     # A result below the dtype's normal range is rounded to a multiple of its smallest number.
     allowed += torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps * exact.numel() ** 0.5
     assert error <= allowed, f"error {error:.3g} > {allowed:.3g} allowed, of {exact.norm():.3g}"
+
+
+def run_python(*arguments, **environment):
+    """A Python of its own, told `environment` and nothing of what ITRD_… and PYTEST_… told this one."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "ITRD_"))}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env={**kept, **environment}, check=False
+    )

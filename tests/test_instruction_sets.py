@@ -1,13 +1,11 @@
 """The losses' own tests once more, under every instruction set of the CPU backend that is not this processor's best."""
 
 import functools
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from cases import run_python
 
 import itrd_kernels
 
@@ -21,13 +19,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "ITRD_"))}
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env={**kept, **environment}, check=False
-    )
-
-
 @functools.cache
 def refusal(**environment: str) -> str | None:
     """None where the library runs under this environment, else what it says."""
@@ -38,8 +29,7 @@ def refusal(**environment: str) -> str | None:
 
 @pytest.mark.parametrize("isa", SETS)
 def test_losses(isa):
-    # Threads that wait must not keep the cores from the other workers of pytest-xdist.
-    environment = {"ITRD_CPU_ISA": isa, "OMP_WAIT_POLICY": "passive"}
+    environment = {"ITRD_CPU_ISA": isa}
     refused = refusal(**environment)
     if refused is None and all(refusal(ITRD_CPU_ISA=better) for better in SETS[: SETS.index(isa)]):
         pytest.skip(f"{isa} is this processor's best: the suite itself runs on it")
@@ -54,6 +44,8 @@ def test_losses(isa):
     # The backward pass is the same for all vectors of 64 bytes, and its large gradients take long.
     which = "cpu" if isa in ("avx2", "portable") else "cpu and not leave_the_caches"
     only = ["--backend", "cpu", "-k", which, "-m", "not slow and not gpu", "-p", "no:cacheprovider"]
+    # Threads that wait must not keep the cores from the other workers of pytest-xdist.
+    environment["OMP_WAIT_POLICY"] = "passive"
     result = run_python("-m", "pytest", "-q", *only, *(str(HERE / test) for test in TESTS), **environment)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     assert int(re.search(r"(\d+) passed", result.stdout)[1]) > 300

@@ -1,11 +1,8 @@
 """torch.compile, torch.library.opcheck, export, threads, and imports without what is optional."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
-from cases import features
+from cases import features, run_python
 from torch import nn
 
 import itrd_kernels
@@ -149,14 +146,6 @@ def test_thread_counts_agree(n, d, dtype):
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
 
 
-def run_python(code, **environment):
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
-    )
-
-
 def test_import_without_triton():
     code = """
 import sys
@@ -165,7 +154,7 @@ import itrd_kernels, torch
 assert itrd_kernels.available_backends()["triton"]
 itrd_kernels.FusedITRDLoss(3, 4)(torch.randn(6, 3), torch.randn(6, 4)).backward()
 """
-    result = run_python(code)
+    result = run_python("-c", code)
     assert result.returncode == 0, result.stderr
 
 
@@ -186,12 +175,13 @@ except RuntimeError as error:
 else:
     raise AssertionError("backend='cpu' ran")
 """
-    result = run_python(code)
+    result = run_python("-c", code)
     assert result.returncode == 0, result.stderr
 
 
 def test_command_line_report():
-    result = subprocess.run([sys.executable, "-m", "itrd_kernels"], capture_output=True, text=True, check=True)
+    result = run_python("-m", "itrd_kernels")
+    assert result.returncode == 0, result.stderr
     assert f"torch {torch.__version__}" in result.stdout
     for name in itrd_kernels.available_backends():
         assert f"backend {name}" in result.stdout

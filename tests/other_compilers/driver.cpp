@@ -40,7 +40,7 @@ int main() {
   const auto dtype = Dtype(header.dtype);
   const int64_t n = header.n, d = header.d;
   const std::size_t wide = dtype == Dtype::float64 ? 8 : 4;
-  std::vector<char> memory[7];
+  std::vector<char> memory[6];
   auto matrix = [&, next = 0](std::size_t item_size) mutable {
     std::vector<char>& own = memory[next++];
     own.resize(n * d * item_size);
