@@ -39,10 +39,10 @@ test-full: setup cuda-on-host emulated-tiles
 	$(PYTEST) -n 2 -m 'not gpu'
 	$(CUDA_ON_HOST) -m 'not gpu'
 
-# Parity and times on the GPU that is here.
-bench-gpu: setup
-	$(PYTEST) -m gpu
-	$(BIN)/python benchmarks/gpu_report.py
+# Evidence from the GPU that is here: with the environment's Python, or the system's where there is none; nothing is
+# installed.
+bench-gpu:
+	$(if $(wildcard $(VENV)/.ready),$(BIN)/python,$(PYTHON)) benchmarks/gpu_day.py --out runs/gpu_day
 
 # The CUDA kernels as host C++, for ITRD_CUDA_ON_HOST=1.
 cuda-on-host: setup

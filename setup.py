@@ -5,6 +5,7 @@ Environment: CUDA_HOME (else found through nvcc), TORCH_CUDA_ARCH_LIST (else a b
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,9 @@ def extensions_and_commands():
 
         def build_extensions(self):
             wanted, self.extensions = self.extensions, []
+            fingerprint = runpy.run_path(str(ROOT / "csrc/fingerprint.py"))["write_source"](Path(self.build_temp))
             for extension in wanted:
+                extension.sources.append(str(fingerprint))
                 self.extensions = [extension]
                 try:
                     super().build_extensions()

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "csrc")]
 
+import fingerprint  # noqa: E402
 import host_compiler  # noqa: E402
 
 ROOT = host_compiler.ROOT
+LIBRARY = ROOT / "itrd_kernels" / "_cuda_on_host.so"
 CUDA = ROOT / "csrc" / "cuda"
 OUT = ROOT / "build" / "cuda_on_host"
 FLAGS = ["-std=c++20", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-fvisibility=hidden", f"-I{HERE}"]
@@ -19,10 +21,15 @@ def kernels(cuda: Path = CUDA) -> list[Path]:
 
 
 def build(
-    target: Path, sources: list[Path], flags: list[str], libraries: list[str] | None = None, kernels: Path = CUDA
+    target: Path,
+    sources: list[Path],
+    flags: list[str],
+    libraries: list[str] | None = None,
+    kernels: Path = CUDA,
+    out: Path = OUT,
 ) -> Path:
     """Compile and link `sources` with the emulation in place of CUDA's headers."""
-    folder = OUT / (target.parent.name if target.name == "program" else target.name)
+    folder = out / (target.parent.name if target.name == "program" else target.name)
     headers = [
         *HERE.glob("*.h"),
         *kernels.glob("*.cuh"),
@@ -34,16 +41,17 @@ def build(
     )
 
 
-def library() -> Path:
-    """The operators itrd_cuda on CPU tensors."""
+def library(target: Path = LIBRARY, out: Path = OUT) -> Path:
+    """The operators itrd_cuda on CPU tensors; objects go to `out`."""
     to_compile, libraries = host_compiler.torch_flags()
     return build(
-        ROOT / "itrd_kernels" / "_cuda_on_host.so",
-        [*kernels(), CUDA / "ops_cuda.cpp"],
+        target,
+        [*kernels(), CUDA / "ops_cuda.cpp", fingerprint.write_source(out)],
         ["-O2", "-shared", "-DITRD_CUDA_ON_HOST", *to_compile],
         libraries,
+        out=out,
     )
 
 
 if __name__ == "__main__":
-    print(library())
+    print(library(*(Path(argument).resolve() for argument in sys.argv[1:])))

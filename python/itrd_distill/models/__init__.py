@@ -1,10 +1,10 @@
 """Models by name. Every one maps images to logits, and with `return_features=True` to (logits, Features)."""
 
+import importlib
 from collections.abc import Callable
 
 from torch import nn
 
-from itrd_distill.models import external
 from itrd_distill.models.binary import BinaryResNet, SubsampleAndPad, binary_shortcut
 from itrd_distill.models.convnet import ConvNet
 from itrd_distill.models.deep_resnet import Basic, Bottleneck, DeepResNet
@@ -50,8 +50,8 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "resnet8_1bit": lambda classes: BinaryResNet((16, 32, 64), 1, SubsampleAndPad, classes),
     "resnet20_1bit": lambda classes: BinaryResNet((16, 32, 64), 3, SubsampleAndPad, classes),
     # 224×224 colour images.
-    "imagenet_resnet18": external.imagenet_resnet18,
-    "imagenet_resnet34": external.imagenet_resnet34,
+    "imagenet_resnet18": lambda classes: _external().imagenet_resnet18(classes),
+    "imagenet_resnet34": lambda classes: _external().imagenet_resnet34(classes),
 }
 
 
@@ -66,7 +66,12 @@ def create_model(name: str, num_classes: int = 100) -> nn.Module:
         ValueError: no model has this name; the message lists those there are.
     """
     if name.startswith("timm/"):
-        return external.TimmModel(name.removeprefix("timm/"), num_classes)
+        return _external().TimmModel(name.removeprefix("timm/"), num_classes)
     if name not in _BUILDERS:
         raise ValueError(f"model must be one of {', '.join(model_names())} or timm/NAME; got {name!r}")
     return _BUILDERS[name](num_classes)
+
+
+def _external():
+    """Imported where it is asked for: all other models need torch alone."""
+    return importlib.import_module("itrd_distill.models.external")

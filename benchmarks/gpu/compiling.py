@@ -1,0 +1,134 @@
+"""The jobs of the section `compile`, and its workers: `python -m benchmarks.gpu.compiling SPEC NUMBER`.
+
+A job takes the backend's own way to each launch, with the inputs of the sections, and compiles where it would launch.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.gpu import contenders, problems
+from benchmarks.gpu.contenders import KINDS
+from benchmarks.gpu.day import Day, _plain
+from benchmarks.gpu.problems import Problem
+
+
+class Job(NamedTuple):
+    name: str
+    run: Callable[[Day], Iterator[dict]]
+
+
+def jobs(day: Day) -> list[Job]:
+    """The longest first; a job of Triton is a variant of one kind, in every shape that it is asked for."""
+    if day.rehearse:
+        few = [Problem("bfloat16", 64, 32, "student"), Problem("float32", 40, 20, "logarithms")]
+        return [_triton(f"triton {p.kind} {p.variant}", [p]) for p in few] + [_cell(("float32", 16, 8), "compiled")]
+    if day.stage == "right":
+        grid = problems.all_problems() + [Problem(*cell, "student") for cell in contenders.FIRST_CELLS]
+        return _by_variant(grid)
+    grid = [Problem(*cell, "student") for cell in contenders.all_cells()]
+    modes = [_cell(cell, name) for name in contenders.COMPILED if name != "compiled" for cell in contenders.MODES_CELLS]
+    return modes[::-1] + [_cell(cell, "compiled") for cell in contenders.COMPILED_CELLS] + _by_variant(grid)
+
+
+def _by_variant(grid: list[Problem]) -> list[Job]:
+    groups: dict[str, list[Problem]] = {}
+    for problem in grid:
+        # Small and large n choose other tables.
+        size = "small" if problem.n <= 512 else "large"
+        groups.setdefault(f"triton {problem.kind} {problem.variant} {size}", []).append(problem)
+    return [_triton(name, members) for name, members in groups.items()]
+
+
+def _triton(name: str, members: list[Problem]) -> Job:
+    def run(day: Day) -> Iterator[dict]:
+        for problem in members:
+            yield from _compile(day, problem)
+
+    return Job(name, run)
+
+
+def _compile(day: Day, problem: Problem) -> Iterator[dict]:
+    """One row per kernel that was not compiled before."""
+    from compiled import build, instead_of_launching
+
+    from itrd_kernels.backends.triton import configurations
+
+    arch = "sm_80" if day.rehearse else configurations.architecture(torch.device("cuda", 0))
+    found, seen = [], set()
+
+    def take(item) -> None:
+        begin = time.time()
+        if day.rehearse:
+            compiled = build(item, arch)
+        else:
+            compiled = item.kernel.warmup(*item.arguments, grid=(item.programs,), **item.constants)
+        if compiled.hash not in seen:
+            seen.add(compiled.hash)
+            row = {"kernel": item.name, "kind": problem.kind, "seconds": time.time() - begin}
+            found.append(row | {"shared": compiled.metadata.shared, "shape": f"{problem.n}×{problem.d}"})
+
+    with instead_of_launching(take, arch), torch.no_grad():
+        _operators(problem, day.device)
+    yield from found
+
+
+def _operators(problem: Problem, device: str) -> None:
+    """Forward and backward as autograd calls them."""
+    from itrd_kernels.backends.triton import launch
+
+    z_e, z_t, z_s = problem.inputs(device, 0)
+    what = problem.what
+    want = (*what.want[:2], what.want[2] and z_s is not None)
+    tf32 = KINDS[problem.kind][1]
+    *scalars, moments, dgram_s, dgram_t = launch.forward(z_e, z_t, z_s, what.alpha, *what.betas, what.log, *want, tf32)
+    g = torch.ones_like(scalars[0])
+    launch.backward(g, None, None, z_e, z_t, z_s, moments, dgram_s, dgram_t, *what.betas, *want)
+
+
+def _cell(cell: tuple[str, int, int], name: str) -> Job:
+    kind, n, d = cell
+
+    def run(day: Day) -> Iterator[dict]:
+        begin = time.time()
+        contenders.reset()
+        with contenders.precision(kind):
+            loss = contenders.loss(name, d, rehearse=day.rehearse)
+            contenders.step(loss, *contenders.features(n, d, KINDS[kind][0], day.device))()
+        yield {"cell": f"{kind} {n}×{d}", "contender": name, "seconds": time.time() - begin}
+
+    return Job(f"{name} {kind} {n}×{d}", run)
+
+
+def work(spec: Path, number: int) -> None:
+    """Claim one job after another, until none or no time is left; rows go to a file of this worker's own."""
+    content = json.loads(spec.read_text())
+    day, folder = Day(content, spec.parent), Path(content["claims"])
+    for index, job in enumerate(jobs(day)):
+        try:
+            os.close(os.open(folder / f"claim-{index}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        if day.left <= 0:
+            return
+        claimed = folder / f"claimed-{number}"
+        claimed.write_text(job.name)
+        begin, rows = time.time(), []
+        try:
+            rows = list(job.run(day))
+        except Exception as error:
+            rows.append({"failed": f"{type(error).__name__}: {error}"[:500]})
+        rows.append({"job_seconds": time.time() - begin})
+        with (folder / f"rows-{number}").open("a") as file:
+            file.writelines(json.dumps({"job": job.name, **_plain(row)}) + "\n" for row in rows)
+        claimed.unlink()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,157 @@
+"""Inside a section's process: what it is told, and the loop over its cases.
+
+`python -m benchmarks.gpu.day SPEC` runs the section of the JSON file SPEC. Before a case starts its name is noted, so
+that whoever finds the process dead knows the culprit and starts again without it; rows lie on disk as they come.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.gpu.results import write_json
+
+# The exit status of a process that gives up a case because the device is beyond use.
+DEVICE_LOST = 70
+
+
+class Case(NamedTuple):
+    """`run` returns a row, or several."""
+
+    name: str
+    run: Callable[[], dict | list[dict]]
+
+
+class Wrong(Exception):
+    """A result that is not what it must be; the row says which."""
+
+    def __init__(self, message: str, **row: Any) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class Day:
+    """What a section knows: spec fields as attributes, the clock of the device, and earlier sections' rows."""
+
+    def __init__(self, spec: dict, folder: Path) -> None:
+        self.spec, self.folder = spec, folder
+        self.section: str = spec["section"]
+        self.stage: str = spec["stage"]
+        self.rehearse: bool = spec["rehearse"]
+        self.backends: list[str] = spec["backends"]
+        self.scratch = Path(spec["scratch"])
+        self.until: float = spec["until"]
+        self.skip: list[str] = spec["skip"]
+        self.device = "cpu" if self.rehearse else "cuda"
+        self.case = ""
+
+    @property
+    def left(self) -> float:
+        """Seconds until the section should be done."""
+        return self.until - time.time()
+
+    def seed(self, name: str) -> int:
+        """Another one for every case and every day; the row of a fault names it."""
+        return zlib.crc32(f"{self.spec['seed']} {name}".encode())
+
+    def earlier(self, section: str) -> list[dict]:
+        """The rows of a section that has run before in this call or a call merged with it."""
+        return self.spec["earlier"].get(section, [])
+
+    def part(self, name: str) -> bool:
+        """Note which part of the case runs now; False where an earlier attempt died in it."""
+        note = f"{self.case} · {name}"
+        if note in self.skip:
+            return False
+        (self.folder / "now").write_text(note)
+        return True
+
+    def run(self, cases: Iterable[Case]) -> dict:
+        path = self.folder / "section.json"
+        known = json.loads(path.read_text()) if path.exists() else {"rows": [], "done": []}
+        rows, done, left_out, written = known["rows"], known["done"], [], 0.0
+        for index, case in enumerate(cases):
+            if case.name in done or case.name in self.skip:
+                continue
+            if self.left <= 0:
+                left_out.append(case.name)
+                continue
+            self.case = case.name
+            (self.folder / "now").write_text(case.name)
+            self._go_wrong(index)
+            begin = time.time()
+            found = self._outcome(case)
+            for row in found:
+                rows.append({"case": case.name, **_plain(row)})
+            rows[-1]["case_seconds"] = round(time.time() - begin, 3)
+            done.append(case.name)
+            lost = any(row.get("device_lost") for row in found)
+            if lost or time.time() - written > 1:
+                written = time.time()
+                write_json(path, {"rows": rows, "done": done, "left_out": left_out})
+            if lost:
+                sys.exit(DEVICE_LOST)
+        content = {"rows": rows, "done": done, "left_out": left_out}
+        write_json(path, content)
+        return content
+
+    def _outcome(self, case: Case) -> list[dict]:
+        try:
+            found = case.run()
+            return found if isinstance(found, list) else [found]
+        except Wrong as wrong:
+            print(f"{case.name}: {wrong}", flush=True)
+            return [{"failed": str(wrong), **wrong.row}]
+        except Exception as error:
+            traceback.print_exc()
+            why = f"{type(error).__name__}: {error}"[:500]
+            return [{"failed": why, "device_lost": self._device_lost()}]
+
+    def _device_lost(self) -> bool:
+        """After an illegal access every later call fails: only a new process can go on."""
+        import torch
+
+        if self.rehearse:
+            return False
+        try:
+            torch.cuda.synchronize()
+            torch.ones(1, device="cuda").item()
+            return False
+        except RuntimeError:
+            return True
+
+    def _go_wrong(self, index: int) -> None:
+        """The fault that a rehearsal plans for this section, in its second case."""
+        if self.spec["fault"] and index == 1:
+            print(f"rehearsal: this case is made to {self.spec['fault']}", flush=True)
+            if self.spec["fault"] == "crash":
+                os.abort()
+            time.sleep(3600)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: what is not finite becomes text, and seven digits of a number are enough."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if value - value == 0 else str(value)
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    day = Day(json.loads(path.read_text()), path.parent)
+    module = importlib.import_module(f"benchmarks.gpu.sections.{day.section}")
+    day.run(module.cases(day))
+
+
+if __name__ == "__main__":
+    main()

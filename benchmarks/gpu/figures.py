@@ -1,0 +1,82 @@
+"""What tables and plots read off the results: medians over passes, ratios, and the limits of the GPU."""
+
+import math
+import statistics
+
+from benchmarks.gpu import results
+
+SIZES = {"float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2}
+Cell = tuple[str, int, int]
+
+
+def times(found: dict, figure: str) -> dict[Cell, dict[str, float]]:
+    """{(kind, n, d): {contender: microseconds}}, the grid's over the first six cells'."""
+    cells: dict[Cell, dict[str, float]] = {}
+    for row in _rows_of_times(found):
+        if row.get(figure):
+            cell = cells.setdefault((row["kind"], row["n"], row["d"]), {})
+            cell[row["contender"]] = statistics.mean(row[figure])
+    return dict(sorted(cells.items()))
+
+
+def _rows_of_times(found: dict) -> list[dict]:
+    return results.rows(found, "first_times") + results.rows(found, "times")
+
+
+def spreads(found: dict) -> list[float]:
+    """What the two passes of graph replay differ by, over all rows."""
+    return sorted(row["spread"] for row in _rows_of_times(found) if "spread" in row)
+
+
+def fell_back(found: dict) -> set[tuple[Cell, str]]:
+    """Cells whose compiled contender was not one graph."""
+    return _marked(found, "fell_back")
+
+
+def out_of_memory(found: dict) -> set[tuple[Cell, str]]:
+    return _marked(found, "out_of_memory")
+
+
+def _marked(found: dict, mark: str) -> set[tuple[Cell, str]]:
+    rows = _rows_of_times(found)
+    return {((row["kind"], row["n"], row["d"]), row["contender"]) for row in rows if row.get(mark)}
+
+
+def copy_rate(found: dict) -> float | None:
+    """Bytes per second."""
+    rates = [row["bytes_per_second"] for row in results.rows(found, "ceilings") if row.get("what") == "copy"]
+    return rates[-1] if rates else None
+
+
+def product_rates(found: dict) -> dict[str, float]:
+    """{kind: operations per second} of large matrix products."""
+    rows = [row for row in results.rows(found, "ceilings") if row.get("what") == "product"]
+    return {row["kind"]: row["flops_per_second"] for row in rows if "flops_per_second" in row}
+
+
+def product_floor(found: dict, cell: Cell) -> float | None:
+    """Microseconds of 4n²d operations, which losses and the student's gradient need."""
+    kind, n, d = cell
+    rate = product_rates(found).get(kind)
+    return 4 * n * n * d / rate * 1e6 if rate else None
+
+
+def copy_floor(found: dict, cell: Cell) -> float | None:
+    """Microseconds of the bytes that must move: both inputs read forward and backward, one gradient written."""
+    kind, n, d = cell
+    rate = copy_rate(found)
+    return 5 * n * d * SIZES[kind] / rate * 1e6 if rate else None
+
+
+def floor(found: dict, cell: Cell) -> float | None:
+    known = [f for f in (product_floor(found, cell), copy_floor(found, cell)) if f is not None]
+    return max(known) if len(known) == 2 else None
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def ratios(found: dict, figure: str, peer: str, fused: str) -> list[float]:
+    """peer ÷ fused over the cells that have both."""
+    return [c[peer] / c[fused] for c in times(found, figure).values() if peer in c and fused in c]

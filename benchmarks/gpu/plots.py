@@ -1,0 +1,161 @@
+"""Four plots of a day: ratios over the grid, time against n with the limits, the host's time, a training step."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from benchmarks.gpu import figures, tables
+from benchmarks.gpu.results import rows
+
+# Okabe and Ito's palette, which colour-blind readers tell apart; each series has a marker of its own as well.
+STYLES = {
+    "triton": {"color": "#0072B2", "marker": "o", "label": "fused, Triton"},
+    "cuda": {"color": "#56B4E9", "marker": "v", "label": "fused, CUDA C++"},
+    "plain": {"color": "#D55E00", "marker": "s", "label": "plain PyTorch, same dtype"},
+    "compiled": {"color": "#009E73", "marker": "^", "label": "torch.compile"},
+    "compiled max-autotune": {"color": "#CC79A7", "marker": "D", "label": "torch.compile, max-autotune"},
+    "compiled reduce-overhead": {"color": "#E69F00", "marker": "P", "label": "torch.compile, reduce-overhead"},
+}
+LIMIT = {"color": "#555555", "linewidth": 1.2}
+KINDS = ("bfloat16", "float32")
+
+
+def draw(found: dict, folder: Path) -> Iterator[Path]:
+    """The plots for which something was measured; returns their paths."""
+    for name, plot in (("ratio", _ratio), ("time", _time), ("host", _host), ("training", _training)):
+        figure = plot(found)
+        if figure is not None:
+            for axes in figure.axes:
+                axes.grid(alpha=0.25)
+                axes.set_axisbelow(True)
+                axes.spines[["top", "right"]].set_visible(False)
+            figure.suptitle(f"{figure.get_suptitle()} · {tables.title(found)}", fontsize=11)
+            figure.savefig(folder / f"{name}.png", dpi=130)
+            pyplot.close(figure)
+            yield folder / f"{name}.png"
+
+
+def _panels(cells: list, height: float = 4.2):
+    """One panel a kind that has cells, one above the other."""
+    kinds = [kind for kind in KINDS if any(cell[0] == kind for cell in cells)]
+    if not kinds:
+        return None, []
+    figure, axes = pyplot.subplots(len(kinds), 1, figsize=(9, height * len(kinds)), layout="constrained", squeeze=False)
+    return figure, list(zip(kinds, axes[:, 0], strict=True))
+
+
+def _ratio(found: dict):
+    cells = figures.times(found, "graph")
+    figure, panels = _panels(list(cells))
+    for kind, axes in panels:
+        mine = [(cell, times) for cell, times in cells.items() if cell[0] == kind]
+        for name in STYLES:
+            points = []
+            for place, (_, times) in enumerate(mine):
+                best = min((times[fused] for fused in tables.FUSED if fused in times), default=None)
+                if best and name in times and name not in tables.FUSED:
+                    points.append((place, times[name] / best))
+            if points:
+                axes.plot(*zip(*points, strict=True), linestyle="none", markersize=7, **STYLES[name])
+        axes.axhline(1, **LIMIT)
+        _shapes(axes, [cell for cell, _ in mine])
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if low * 0.7 < t < high * 1.5]
+        axes.set_yticks(ticks, [f"{tick:g}×" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_ylabel("time ÷ better fused backend")
+        axes.set_title(f"{kind}: above the line, fused is faster", fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    if figure:
+        figure.suptitle("Device time of forward + backward")
+    return figure
+
+
+def _time(found: dict):
+    """Against n at the width that most cells have."""
+    cells = figures.times(found, "graph")
+    figure, panels = _panels(list(cells))
+    for kind, axes in panels:
+        widths = [cell[2] for cell in cells if cell[0] == kind]
+        d = 512 if 512 in widths else max(set(widths), key=widths.count)
+        mine = [(cell, times) for cell, times in cells.items() if cell[0] == kind and cell[2] == d]
+        for name, style in STYLES.items():
+            points = [(cell[1], times[name]) for cell, times in mine if name in times]
+            if points:
+                axes.plot(*zip(*points, strict=True), markersize=6, linewidth=1.2, **style)
+        sizes = [cell[1] for cell, _ in mine]
+        for limit, line, label in (
+            (figures.product_floor, "--", "limit: 4n²d operations"),
+            (figures.copy_floor, ":", "limit: the bytes that must move"),
+        ):
+            floors = [(cell[1], limit(found, cell)) for cell, _ in mine if limit(found, cell)]
+            if floors:
+                axes.plot(*zip(*floors, strict=True), linestyle=line, label=label, **LIMIT)
+        axes.set(xscale="log", yscale="log", xlabel="batch n [samples]", ylabel="device time [µs]")
+        axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        axes.xaxis.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.set_title(f"{kind}, d = {d}", fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    if figure:
+        figure.suptitle("Device time against n")
+    return figure
+
+
+def _host(found: dict):
+    cells = figures.times(found, "host")
+    figure, panels = _panels(list(cells), 3.8)
+    for kind, axes in panels:
+        mine = [(cell, times) for cell, times in cells.items() if cell[0] == kind]
+        for name, style in STYLES.items():
+            points = [(place, times[name]) for place, (_, times) in enumerate(mine) if name in times]
+            if points:
+                axes.plot(*zip(*points, strict=True), linestyle="none", markersize=6, **style)
+        _shapes(axes, [cell for cell, _ in mine])
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("host time of a step [µs]")
+        axes.set_title(kind, fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    if figure:
+        figure.suptitle("What the host takes to issue a step")
+    return figure
+
+
+def _training(found: dict):
+    """Bars of whole steps, the loss's own part dark."""
+    known = [row for row in rows(found, "training") if "step_ms" in row]
+    settings = list(dict.fromkeys(row["setting"] for row in known))
+    if not settings:
+        return None
+    figure, axes = pyplot.subplots(
+        1, len(settings), figsize=(5.2 * len(settings), 3.8), layout="constrained", squeeze=False
+    )
+    for setting, panel in zip(settings, axes[0], strict=True):
+        mine = [row for row in known if row["setting"] == setting][::-1]
+        labels = [
+            tables.peer(row["contender"]) + (" (again)" if i == 0 and len(mine) > 1 else "")
+            for i, row in enumerate(mine)
+        ]
+        panel.barh(range(len(mine)), [row["step_ms"] for row in mine], color="#BBBBBB", label="whole step")
+        own = [row.get("loss_ms", 0) for row in mine]
+        panel.barh(range(len(mine)), own, color="#0072B2", label="the loss, forward and backward")
+        for place, row in enumerate(mine):
+            text = f" {row['step_ms']:.1f}" + (f", loss {row['loss_ms']:.2f}" if "loss_ms" in row else "")
+            panel.text(row["step_ms"], place, text, va="center", fontsize=8)
+        panel.set_yticks(range(len(mine)), labels)
+        panel.set_xlim(0, 1.35 * max(row["step_ms"] for row in mine))
+        panel.set(xlabel="ms a step")
+        panel.set_title(f"{setting}, batch {mine[0]['batch']}", fontsize=10)
+        panel.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    figure.suptitle("A training step")
+    return figure
+
+
+def _shapes(axes, cells: list) -> None:
+    axes.set_xticks(range(len(cells)), [f"{n} × {d}" for _, n, d in cells], rotation=45, ha="right", fontsize=8)
+    axes.set_xlabel("batch n × features d")

@@ -1,0 +1,92 @@
+"""One process with a deadline: how it ended, its last lines, and what the GPU's clocks did meanwhile."""
+
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+TAIL = 40
+# Between two looks at the clocks: nvidia-smi takes a tenth of a second of the host, which medians do not feel.
+CLOCKS_EVERY = 10.0
+
+
+class Attempt(NamedTuple):
+    """`exit_status` is negative where a signal ended the process (as subprocess has it)."""
+
+    exit_status: int
+    timed_out: bool
+    seconds: float
+    tail: list[str]
+    clocks: dict | None
+
+
+def run(
+    command: list[str],
+    environment: dict[str, str],
+    log: Path,
+    deadline: float,
+    silent_since: Callable[[], float] | None = None,
+    patience: float = float("inf"),
+) -> Attempt:
+    """Run until it ends, until `deadline` (time.time()), or until nothing was heard of it for `patience` seconds."""
+    begin, sampled, samples, timed_out = time.time(), 0.0, [], False
+    with log.open("wb") as output:
+        # A session of its own, so that what it starts dies with it.
+        child = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        while child.poll() is None:
+            now = time.time()
+            silent = now - max(begin, silent_since() if silent_since else begin)
+            if now > deadline or (silent_since and silent > patience):
+                timed_out = True
+                break
+            if now - sampled > CLOCKS_EVERY:
+                sampled = now
+                samples.append(clocks())
+            time.sleep(0.05)
+        end_group(child)
+    return Attempt(child.returncode, timed_out, round(time.time() - begin, 2), last_lines(log), _range(samples))
+
+
+def end_group(child: subprocess.Popen) -> None:
+    """Kill the process and all that it left running."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def last_lines(log: Path, count: int = TAIL) -> list[str]:
+    text = log.read_bytes()[-65536:].decode(errors="replace")
+    return [line[-500:] for line in text.splitlines()[-count:]]
+
+
+_CLOCKS = {"sm_mhz": "clocks.sm", "memory_mhz": "clocks.mem", "celsius": "temperature.gpu", "watts": "power.draw"}
+
+
+def clocks() -> dict[str, float] | None:
+    """What nvidia-smi says of the first GPU now; None where there is none to ask."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "-i", "0", f"--query-gpu={','.join(_CLOCKS.values())}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+        return {name: float(value) for name, value in zip(_CLOCKS, done.stdout.split(","), strict=True)}
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
+def _range(samples: list[dict | None]) -> dict | None:
+    """{clock: [least, median, most]} over the samples."""
+    known = [sample for sample in samples if sample is not None]
+    if not known:
+        return None
+    columns = {name: [sample[name] for sample in known] for name in _CLOCKS}
+    return {name: [min(values), statistics.median(values), max(values)] for name, values in columns.items()}

@@ -1,0 +1,46 @@
+"""Peak memory of a step beside its inputs, in float32 at d = 256, and the n at which the plain formula runs out."""
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.gpu import contenders
+from benchmarks.gpu.clock import clock
+from benchmarks.gpu.day import Case, Day
+
+D = 256
+SIZES = (4096, 16384, 32768)
+# Beyond the sizes: half as much again each time, until it does not fit.
+GROWTH, LARGEST = 1.5, 250_000
+
+
+def cases(day: Day) -> Iterator[Case]:
+    names = [name for name in contenders.FUSED if name in day.backends] + ["plain"]
+    for n in (16, 24) if day.rehearse else SIZES:
+        for name in names:
+            yield Case(f"{name} n = {n}", lambda name=name, n=n: peak(day, name, n))
+    if not day.rehearse:
+        yield Case("where plain runs out", lambda: until_plain_runs_out(day))
+
+
+def peak(day: Day, name: str, n: int) -> dict:
+    d = 8 if day.rehearse else D
+    row = {"contender": name, "n": n, "d": d}
+    try:
+        inputs = contenders.features(n, d, torch.float32, day.device)
+        loss = contenders.loss(name, d)
+        # Libraries take their workspaces before the measurement.
+        contenders.step(loss, *contenders.features(64, d, torch.float32, day.device))()
+        return row | {"bytes": clock(day.rehearse).peak(contenders.step(loss, *inputs))}
+    except torch.cuda.OutOfMemoryError:
+        return row | {"bytes": None, "out_of_memory": True}
+
+
+def until_plain_runs_out(day: Day) -> list[dict]:
+    """The plain formula on ever larger batches, and the fused ones on the first that it does not manage."""
+    rows, n = [], SIZES[-1]
+    while n < LARGEST and not (rows and rows[-1].get("out_of_memory")):
+        n = int(n * GROWTH) // 64 * 64
+        rows.append(peak(day, "plain", n))
+        torch.cuda.empty_cache()
+    return rows + [peak(day, name, n) for name in contenders.FUSED if name in day.backends]

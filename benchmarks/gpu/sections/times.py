@@ -1,0 +1,101 @@
+"""Times of a training step over the grid: device, one cold step, host; every contender in turn, two passes.
+
+A row is a contender in a cell, with a figure per pass in microseconds: `graph` (graph replay), `cold` (one eager step,
+inputs outside the L2 cache), `host` (issuing a step). `spread` is what the passes of `graph` differ by.
+"""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.gpu import contenders
+from benchmarks.gpu.clock import clock
+from benchmarks.gpu.day import Case, Day
+
+PASSES = 2
+
+
+def cases(day: Day) -> Iterator[Case]:
+    return cells(day, contenders.all_cells())
+
+
+def cells(day: Day, grid: list[tuple[str, int, int]], *, compiled: bool = True) -> Iterator[Case]:
+    if day.rehearse:
+        grid = [("bfloat16", 16, 32), ("float32", 40, 24), contenders.FIRST_CELLS[0]][: 3 if compiled else 2]
+    for cell in grid:
+        yield Case("{} {}×{}".format(*cell), lambda cell=cell: measure(day, cell, compiled))
+
+
+def measure(day: Day, cell: tuple[str, int, int], compiled: bool) -> list[dict]:
+    kind, n, d = cell
+    timer = clock(day.rehearse)
+    dtype = contenders.KINDS[kind][0]
+    names = contenders.names(day.backends, cell)
+    names = [name for name in names if name not in contenders.COMPILED or (compiled and not _rehearsed(day, name))]
+    contenders.reset()
+    count = timer.sets(2 * n * d * dtype.itemsize)
+    sets = [contenders.features(n, d, dtype, day.device, seed) for seed in range(count)]
+    rows, ready = {}, {}
+    with contenders.precision(kind):
+        for name in names:
+            rows[name] = {"kind": kind, "n": n, "d": d, "contender": name}
+            with _kept(rows[name]):
+                if not day.part(name):
+                    raise RuntimeError("left out: an earlier attempt died in it")
+                ready[name] = _prepare(day, timer, name, d, sets, rows[name])
+        for number in range(PASSES):
+            # Every other pass backwards, so that no contender always follows the same one.
+            for name in sorted(ready, key=names.index, reverse=number % 2 == 1):
+                day.part(name)
+                with _kept(rows[name]):
+                    _one_pass(timer, *ready[name], rows[name])
+    ready.clear()
+    gc.collect()
+    for row in rows.values():
+        if len(row.get("graph", ())) == PASSES:
+            row["spread"] = abs(row["graph"][0] - row["graph"][1]) / min(row["graph"])
+    return list(rows.values())
+
+
+def _prepare(day: Day, timer, name: str, d: int, sets: list, row: dict) -> tuple:
+    """(the eager step, the measurement of graph replay or None); compiles whatever has to be."""
+    loss = contenders.loss(name, d, rehearse=day.rehearse)
+    steps = [contenders.step(loss, *inputs) for inputs in sets]
+    for _ in range(3):
+        steps[0]()
+    if name in contenders.COMPILED:
+        row |= contenders.compiled_whole()
+    # Its own graphs cannot be captured into another.
+    captured = None if name == "compiled reduce-overhead" else timer.graph(steps)
+    row["rotated_bytes"] = len(sets) * sum(z.nbytes for z in sets[0])
+    return steps[0], captured
+
+
+def _one_pass(timer, step, captured, row: dict) -> None:
+    host = timer.host(step)
+    figures = {"cold": timer.cold(step, host), "host": host}
+    if captured is not None:
+        figures["graph"] = captured()
+    for name, seconds in figures.items():
+        row.setdefault(name, []).append(seconds * 1e6)
+
+
+@contextlib.contextmanager
+def _kept(row: dict) -> Iterator[None]:
+    """A contender that runs out of memory, or cannot be captured, costs its own row."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        # That the plain formula does not fit is a result, not a fault.
+        row["out_of_memory"] = True
+    except Exception as error:
+        if "illegal" in str(error) or "CUDA error" in str(error):
+            raise
+        row["failed"] = f"{type(error).__name__}: {error}"[:300]
+
+
+def _rehearsed(day: Day, name: str) -> bool:
+    """The modes of torch.compile that a rehearsal leaves out: they are Inductor's."""
+    return day.rehearse and name != "compiled"

@@ -1,0 +1,263 @@
+"""The tables of the report: each a function from the results to Markdown, which is empty where nothing was found."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from benchmarks.gpu import figures
+from benchmarks.gpu.results import rows
+
+FUSED = ("triton", "cuda")
+NAMES = {"triton": "Triton", "cuda": "CUDA C++", "plain": "plain", "compiled": "torch.compile"}
+
+
+def title(found: dict) -> str:
+    devices = dict.fromkeys(call["device"] for call in found["calls"])
+    return " and ".join(devices) or "no device yet"
+
+
+def calls(found: dict) -> str:
+    lines = []
+    for call in found["calls"]:
+        library = call.get("libraries", {})
+        why = f" ({library['why']})" if library.get("why") else ""
+        lines.append(
+            f"- {call['started'][:16].replace('T', ' ')} UTC, stage {call['stage']}, {call.get('seconds', 0):.0f} s, "
+            f"commit {call['commit'] or 'unknown'}; `{library.get('name', '')}` {library.get('state', '')}{why}: "
+            f"`{call['command']}`"
+        )
+    for row in rows(found, "environment")[:1]:
+        packages = ", ".join(f"{name} {version}" for name, version in row.get("packages", {}).items() if version)
+        lines.append(f"- Python {row.get('python')}, {packages}; CUDA of torch {row.get('torch_cuda')}")
+    for row in [row for row in rows(found, "environment") if row.get("case") == "device"][:1]:
+        lines.append(
+            f"- {row['name']}, sm_{row['capability'].replace('.', '')}, {row['processors']} processors, "
+            f"{row['memory_bytes'] / 2**30:.0f} GiB; driver, state, power limit, ECC: "
+            f"{row['driver, state, power limit, ECC']}"
+        )
+    return "\n".join(lines)
+
+
+def what_ran(found: dict) -> str:
+    lines = []
+    for stage, sections in found["sections"].items():
+        for name, record in sections.items():
+            sm = [a["clocks"]["sm_mhz"] for a in record["attempts"] if a["clocks"]]
+            clocks = f"{min(s[0] for s in sm):.0f}–{max(s[2] for s in sm):.0f}" if sm else ""
+            lines.append((stage, name, record["status"], f"{record['seconds']:.0f}", clocks, _cell(record["why"])))
+    return _table(("stage", "section", "status", "s", "SM MHz", "why"), lines)
+
+
+class _Judged(NamedTuple):
+    """A loss or gradient of a problem, as sections/parity.py judged it."""
+
+    error: float
+    allowed: float
+    verdict: str
+    what: str
+    case: str
+
+    def of_budget(self) -> float:
+        return self.error / self.allowed if self.allowed else 0.0
+
+
+def parity(found: dict) -> str:
+    groups = defaultdict(list)
+    for row in rows(found, "parity"):
+        if "backend" in row:
+            groups[row["backend"], row["kind"]].append(row)
+    lines = []
+    for (backend, kind), members in groups.items():
+        judged = [_Judged(*v, name, row["case"]) for row in members for name, v in row.get("results", {}).items()]
+        verdicts = Counter(result.verdict for result in judged)
+        nearest = max((r for r in judged if isinstance(r.error, float)), key=_Judged.of_budget, default=None)
+        where = f"{nearest.error:.1e} of {nearest.allowed:.1e}: {nearest.what}, {nearest.case}" if nearest else ""
+        counts = (verdicts[verdict] for verdict in ("within", "allowance", "fault"))
+        lines.append((NAMES[backend], kind, len(members), *counts, where))
+    header = ("backend", "kind", "problems", "within", "within the allowance", "faults", "nearest to the budget")
+    return _join(_table(header, lines), _failures(found, "parity"))
+
+
+def behaviour(found: dict) -> str:
+    checks: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows(found, "behaviour"):
+        backend, _, check = row["case"].partition(": ")
+        checks[check][backend] = "yes" if row.get("ok") else "**NO**"
+    lines = [(check, *(found_.get(backend, "") for backend in FUSED)) for check, found_ in checks.items()]
+    return _join(_table(("", *(NAMES[name] for name in FUSED)), lines), _failures(found, "behaviour"))
+
+
+def tests(found: dict) -> str:
+    summaries = [f"`{row['summary']}`" for row in rows(found, "tests") if "summary" in row]
+    return _join(*summaries, _failures(found, "tests"))
+
+
+def ceilings(found: dict) -> str:
+    copy = figures.copy_rate(found)
+    lines = [("copy", f"{copy / 1e12:.2f} TB/s")] if copy else []
+    lines += [(f"product, {kind}", f"{rate / 1e12:.1f} TFLOP/s") for kind, rate in figures.product_rates(found).items()]
+    return _table(("", "reached"), lines)
+
+
+def device_times(found: dict) -> str:
+    """Graph replay: fused times, ratios, and how far above the floor."""
+    cells = figures.times(found, "graph")
+    if not cells:
+        return ""
+    others = sorted({name for cell in cells.values() for name in cell} - set(FUSED), key=_order)
+    fallen, full, lines = figures.fell_back(found), figures.out_of_memory(found), []
+    for cell, by_name in cells.items():
+        best = min((by_name[name] for name in FUSED if name in by_name), default=None)
+        floor = figures.floor(found, cell)
+        ratios = []
+        for other in others:
+            text = f"{by_name[other] / best:.2f}" if best and other in by_name else ""
+            text += " †" if (cell, other) in fallen else ""
+            ratios.append(text or ("no memory" if (cell, other) in full else ""))
+        above = f"{best / floor:.1f}" if best and floor else ""
+        lines.append((_name(cell), *(_us(by_name.get(name)) for name in FUSED), *ratios, above))
+    header = (
+        "kind, n × d",
+        *(NAMES[name] for name in FUSED),
+        *(f"{peer(other)} ÷ best fused" for other in others),
+        "best ÷ floor",
+    )
+    means = [
+        f"{peer(other)} ÷ {NAMES[name]}: geometric mean {figures.geometric_mean(found_):.2f}, "
+        f"{min(found_):.2f} to {max(found_):.2f} over {len(found_)} cells"
+        for other in others
+        for name in FUSED
+        if (found_ := figures.ratios(found, "graph", other, name))
+    ]
+    spreads = figures.spreads(found)
+    note = (
+        "Forward and backward of both terms, the student's gradient, by graph replay on inputs that left the L2 cache. "
+        "The floor is the larger of 4n²d operations and the bytes that must move, at the rates above. Two passes differ by "
+        f"{spreads[len(spreads) // 2]:.1%} in the median and {spreads[-1]:.1%} at most."
+        if spreads
+        else ""
+    )
+    note += " †: not one graph, so that part of it ran eagerly." if fallen else ""
+    return _join(_table(header, lines), "\n".join(f"- {mean}" for mean in means), note)
+
+
+def other_times(found: dict) -> str:
+    cold, host = figures.times(found, "cold"), figures.times(found, "host")
+    names = sorted({name for cell in (*cold.values(), *host.values()) for name in cell}, key=_order)
+    both = lambda cell, name: (_us(figure.get(cell, {}).get(name)) for figure in (cold, host))  # noqa: E731
+    lines = [(_name(cell), *(" · ".join(both(cell, name)).strip(" ·") for name in names)) for cell in cold]
+    note = (
+        "One eager step with its inputs outside the L2 cache and the queue full · what the host takes to issue a step."
+    )
+    return _join(_table(("kind, n × d", *map(peer, names)), lines), note) if lines else ""
+
+
+def launches(found: dict) -> str:
+    lines = []
+    for row in rows(found, "launches"):
+        about = (_name((row.get("kind"), row.get("n"), row.get("d"))), peer(row.get("contender", "")))
+        if "launches" in row:
+            lines.append((*about, f"**{row['launches']} launches**", _us(row["device_us"]), "", "", ""))
+        elif row.get("share", 0) >= 0.03 and row.get("contender") in FUSED:
+            fractions = (f"{row[key]:.0%}" if key in row else "" for key in ("of_copy", "of_product"))
+            name = row["kernel"].split("(")[0][-60:]
+            lines.append((*about, f"`{name}` × {row['calls']}", _us(row["us"]), f"{row['share']:.0%}", *fractions))
+    return _table(("kind, n × d", "contender", "kernel", "each", "share", "of copy", "of product"), lines)
+
+
+def memory(found: dict) -> str:
+    by_n: dict[int, dict[str, str]] = defaultdict(dict)
+    for row in rows(found, "memory"):
+        if "n" in row:
+            text = f"{row['bytes'] / 2**20:,.0f} MiB" if row.get("bytes") else "does not fit"
+            by_n[row["n"]][row["contender"]] = text
+    names = [*FUSED, "plain"]
+    lines = [(f"{n:,}", *(found_.get(name, "") for name in names)) for n, found_ in sorted(by_n.items())]
+    return _table(("n (d = 256, float32)", *map(peer, names)), lines)
+
+
+def training(found: dict) -> str:
+    lines = []
+    for row in rows(found, "training"):
+        if "step_ms" in row:
+            own = (f"{row['loss_ms']:.3f}", f"{row['share']:.1%}") if "loss_ms" in row else ("", "")
+            speed = (f"{row['step_ms']:.2f}", f"{row['images_per_second']:,.0f}", f"{row['spread']:.1%}")
+            lines.append((f"{row['setting']}, batch {row['batch']}", peer(row["contender"]), *speed, *own))
+        elif "left_out" in row:
+            lines.append((row["setting"], f"left out: {row['left_out']}", "", "", "", "", ""))
+    header = ("setting", "loss", "ms a step", "images/s", "rounds differ by", "loss alone, ms", "of the step")
+    return _table(header, lines)
+
+
+def sanitizer(found: dict) -> str:
+    lines = [
+        (row["tool"], NAMES[row["backend"]], row["kind"], row.get("errors") or row.get("left_out") or "no summary")
+        for row in rows(found, "sanitizer")
+        if "tool" in row
+    ]
+    return _join(_table(("tool", "backend", "kind", "found"), lines), _failures(found, "sanitizer"))
+
+
+def counters(found: dict) -> str:
+    shown = (
+        "Duration",
+        "Compute (SM) Throughput",
+        "Memory Throughput",
+        "DRAM Throughput",
+        "Achieved Occupancy",
+        "Registers Per Thread",
+    )
+    lines = [
+        (
+            NAMES[row["backend"]],
+            row["cell"],
+            f"`{row['kernel'].split('(')[0][-60:]}`",
+            *(row.get(name, "") for name in shown),
+        )
+        for row in rows(found, "counters")
+        if "kernel" in row
+    ]
+    return _table(("backend", "n × d", "kernel", *shown), lines)
+
+
+def _failures(found: dict, section: str) -> str:
+    failed = [row for row in rows(found, section) if row.get("failed")]
+    lines = [f"- {row.get('test') or row['case']}: {_cell(row['failed'])}" for row in failed[:40]]
+    more = [f"- and {len(failed) - 40} more"] if len(failed) > 40 else []
+    return "\n".join(["Failures:\n", *lines, *more]) if failed else ""
+
+
+def _order(name: str) -> tuple[int, str]:
+    known = (*FUSED, "plain", "compiled")
+    return known.index(name) if name in known else len(known), name
+
+
+def peer(name: str) -> str:
+    return NAMES.get(name) or name.replace("compiled", "torch.compile")
+
+
+def _name(cell: tuple) -> str:
+    kind, n, d = cell
+    return f"{kind} {n} × {d}"
+
+
+def _us(microseconds: float | None) -> str:
+    if microseconds is None:
+        return ""
+    return f"{microseconds:.1f} µs" if microseconds < 1e3 else f"{microseconds / 1e3:.2f} ms"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())[:300]
+
+
+def _table(header: Iterable[str], lines: list[tuple]) -> str:
+    header = list(header)
+    if not lines:
+        return ""
+    text = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(text + ["| " + " | ".join(str(value) for value in line) + " |" for line in lines])
+
+
+def _join(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)

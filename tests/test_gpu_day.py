@@ -1,0 +1,228 @@
+"""benchmarks/gpu_day.py without a GPU: a rehearsal on the CPU, what it does with faults, and its report."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib import pyplot
+
+from benchmarks import gpu_day
+from benchmarks.gpu import plan, report, results
+from benchmarks.gpu.libraries import PACKAGE, Library
+from benchmarks.gpu.sections import counters, parity, sanitizer
+
+ROOT = Path(__file__).parent.parent
+HERE = ["--commit", "0123abc"]
+
+
+def run(*arguments, **options):
+    command = [sys.executable, str(ROOT / "benchmarks/gpu_day.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def rehearse(tmp_path, *arguments):
+    done = run("--rehearse", "--out", tmp_path / "out", "--scratch", tmp_path / "scratch", *HERE, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((tmp_path / "out/results.json").read_text())
+
+
+def test_part_of_a_rehearsal(tmp_path):
+    """A section that passes, one that crashes, one that hangs, one without the library; then the report of it."""
+    found = rehearse(tmp_path, "--section", "parity", "behaviour", "memory", "counters")
+    assert [call["commit"] for call in found["calls"]] == ["0123abc"] * 3
+    right, fast, deep = (found["sections"][stage] for stage in ("right", "fast", "deep"))
+
+    assert right["parity"]["status"] == "passed", right["parity"]
+    assert {row["backend"] for row in right["parity"]["rows"]} == {"triton", "cuda"}
+    assert {row["kind"] for row in right["parity"]["rows"]} == {"float64", "float32", "tf32", "bfloat16", "float16"}
+
+    crashed = right["behaviour"]
+    assert crashed["status"] == "failed"
+    assert [attempt["exit_status"] for attempt in crashed["attempts"]] == [-6, 0]
+    assert crashed["attempts"][0]["died_in"] == "triton: beside a busy stream"
+    assert "made to crash" in crashed["attempts"][0]["tail"][-1]
+    assert sum(row.get("ok", False) for row in crashed["rows"]) == 13
+
+    hung = fast["memory"]
+    assert (hung["status"], hung["attempts"][0]["timed_out"]) == ("failed", True)
+    assert hung["attempts"][1]["exit_status"] == 0
+    assert {row["contender"] for row in hung["rows"] if "contender" in row} == {"triton", "cuda", "plain"}
+
+    assert deep["counters"]["status"] == "passed"
+    assert {row["backend"] for row in deep["counters"]["rows"]} == {"triton"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.json"]
+
+    assert_report(tmp_path)
+
+
+def assert_report(tmp_path, *plots):
+    done = run("--report", tmp_path / "out", "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {"results.json", "report.md", *(f"{name}.png" for name in plots)}
+    page = (tmp_path / "report/report.md").read_text()
+    assert "A rehearsal on the CPU" in page
+    assert "| right | behaviour | failed |" in page
+    for name in plots:
+        picture = pyplot.imread(tmp_path / "report" / f"{name}.png")
+        assert (picture[..., :3].max(-1) - picture[..., :3].min(-1) > 0.3).sum() > 100
+
+
+@pytest.mark.slow
+def test_whole_rehearsal(tmp_path):
+    found = rehearse(tmp_path)
+    for stage, content in plan.STAGES.items():
+        records = found["sections"][stage]
+        assert list(records) == [section.name for section in content.sections]
+        failed = {name for name, record in records.items() if record["status"] != "passed"}
+        assert failed == {name for name, fault in plan.REHEARSED_FAULTS[stage].items() if fault != "missing"}
+    assert_report(tmp_path, "ratio", "time", "host", "training")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "{tmp}", "--rehearse", "--section", "parity", "speed"], "unknown section speed; expected some of"),
+        (["--out", "{tmp}/file/out", "--rehearse"], "cannot be written"),
+        (["--rehearse"], "--out DIR is needed"),
+        (["--out", "{tmp}", "--rehearse", "--minutes", "-1"], "--minutes must be > 0, got -1"),
+        (["--out", "{tmp}", "--stage", "wrong"], "invalid choice: 'wrong'"),
+        (["--report", "{tmp}/none", "--out", "{tmp}"], "cannot be read"),
+        (["--report", "{tmp}/junk", "--out", "{tmp}"], "is not JSON"),
+        (["--report", "{tmp}/other", "--out", "{tmp}"], "holds no results of gpu_day.py"),
+        (["--out", "{tmp}/other", "--rehearse"], "holds no results of gpu_day.py"),
+        (["--report", "{tmp}/day", "{tmp}/rehearsal", "--out", "{tmp}"], "cannot be merged"),
+        (["--out", "{tmp}/day", "--rehearse"], "cannot be merged"),
+    ],
+)
+def test_bad_input(tmp_path, arguments, message, capsys):
+    (tmp_path / "file").write_text("")
+    day, rehearsal = results.empty(rehearsal=False), results.empty(rehearsal=True)
+    for name, text in {"junk": "{", "other": "[]", "day": json.dumps(day), "rehearsal": json.dumps(rehearsal)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(text)
+    status = status_of([argument.format(tmp=tmp_path) for argument in arguments])
+    error = capsys.readouterr().err.strip()
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in error
+    if "invalid choice" not in message:
+        assert len(error.splitlines()) == 1
+
+
+def status_of(arguments):
+    try:
+        return gpu_day.main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_no_gpu(tmp_path, capsys):
+    assert gpu_day.main(["--out", str(tmp_path)]) == 2
+    assert "sees no GPU here; --rehearse runs on the CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["missing", "of other sources", "without a hash"])
+def test_a_library_that_is_not_of_these_sources_is_refused(tmp_path, fault):
+    built = PACKAGE / "_cuda_on_host.so"
+    if not built.exists():
+        pytest.skip("make cuda-on-host builds it")
+    library = Library(tmp_path, rehearse=True, capability=None)
+    assert library.refused(PACKAGE) is None
+    shutil.copy(built, tmp_path / built.name)
+    assert library.refused(tmp_path) is None
+    content = built.read_bytes()
+    mark = content.index(b"built from csrc ") + 16
+    if fault == "missing":
+        (tmp_path / built.name).unlink()
+    else:
+        other = b"0" * 64 if fault == "of other sources" else b"no hash".ljust(64)
+        (tmp_path / built.name).write_bytes(content[:mark] + other + content[mark + 64 :])
+    reason = library.refused(tmp_path)
+    assert ("there is no" if fault == "missing" else "was built from other sources") in reason
+
+
+def record(status, started, rows=()):
+    return {"status": status, "started": started, "seconds": 1.0, "why": "", "attempts": [], "rows": list(rows)}
+
+
+def test_the_later_result_counts_unless_it_was_skipped():
+    def day(started, **sections):
+        call = {"stage": "right", "started": started, "device": "a GPU", "commit": None, "command": ""}
+        return results.empty(rehearsal=False) | {"calls": [call], "sections": {"right": sections}}
+
+    first = day("1", parity=record("failed", "1"), tests=record("passed", "1"))
+    second = day("2", parity=record("passed", "2"), tests=record("skipped", "2"))
+    for order in ([first, second], [second, first]):
+        merged = results.merge(order)
+        assert merged["sections"]["right"]["parity"]["status"] == "passed"
+        assert merged["sections"]["right"]["tests"]["started"] == "1"
+        assert [call["started"] for call in merged["calls"]] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("got", "verdict"),
+    [
+        ([1.0, 2.0], "within"),
+        ([1.0, 2.0 + 1e-6], "within"),
+        ([1.0, 2.0 + 3e-5], "allowance"),
+        ([1.0, 2.1], "fault"),
+        ([1.0, float("nan")], "fault"),
+        ([1.0, float("inf")], "fault"),
+    ],
+)
+def test_parity_can_fail(got, verdict):
+    exact = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    error, allowed, judged, worst = parity.judge(torch.tensor(got), exact.float(), exact, 1e-6, 0.0, 2e-5)
+    assert judged == verdict
+    if verdict == "fault":
+        assert worst.startswith("worst at [1]")
+    else:
+        assert error <= allowed + 2e-5
+
+
+def test_a_number_in_the_place_of_nan_is_a_fault():
+    exact = torch.tensor(float("nan"), dtype=torch.float64)
+    assert parity.judge(torch.tensor(1.0), exact, exact, 1e-6, 1.0, 0.0)[2] == "fault"
+    assert parity.judge(torch.tensor(float("nan")), exact, exact, 1e-6, 1.0, 0.0)[2] == "within"
+
+
+def test_counters_are_read_from_what_ncu_prints():
+    text = (
+        "==PROF== Connected\nsteps done\n"
+        '"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"\n'
+        '"0","1","void itrd::gram_tiles<float>(int)","Occupancy","Achieved Occupancy","%","12.1"\n'
+        '"0","1","void itrd::gram_tiles<float>(int)","Other","Something","","1"\n'
+        '"1","1","gradient_kernel","GPU Speed Of Light Throughput","Duration","us","1,234.5"\n'
+    )
+    first, second = counters.kernels(text)
+    assert first == {"kernel": "void itrd::gram_tiles<float>(int)", "Achieved Occupancy": "12.1 %"}
+    assert second == {"kernel": "gradient_kernel", "Duration": "1,234.5 us"}
+    assert counters.kernels("==ERROR== no permission\n") == []
+
+
+def test_racecheck_alone_filters_kernels():
+    filtered = [tool for tool in sanitizer.TOOLS if "--kernel-name" in sanitizer.command(tool)]
+    assert filtered == ["racecheck"]
+    assert "regex=" in sanitizer.OURS
+
+
+def test_report_shows_what_is_bad(tmp_path):
+    fault = {"case": "float32 2×1 student", "backend": "cuda", "kind": "float32", "n": 2, "d": 1, "variant": "student"}
+    fault |= {"results": {"total": [0.5, 1e-6, "fault"]}, "failed": "total: worst at []", "seed": 7}
+    slow = {"kind": "float32", "n": 64, "d": 128, "graph": [200.0, 220.0], "cold": [1.0, 1.0], "host": [1.0, 1.0]}
+    rows = [slow | {"contender": "triton", "spread": 0.1}, slow | {"contender": "plain", "graph": [100.0, 110.0]}]
+    found = results.empty(rehearsal=False) | {
+        "calls": [{"stage": "right", "started": "2026", "device": "a GPU", "commit": None, "command": "…"}],
+        "sections": {"right": {"parity": record("failed", "1", [fault]), "first_times": record("passed", "1", rows)}},
+    }
+    *_, page = report.write(found, tmp_path)
+    page = page.read_text()
+    assert "| CUDA C++ | float32 | 1 | 0 | 0 | 1 |" in page
+    assert "- float32 2×1 student: total: worst at []" in page
+    assert "plain ÷ Triton: geometric mean 0.50" in page
