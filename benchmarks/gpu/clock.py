@@ -1,7 +1,7 @@
 """How a step is timed on a GPU: three figures that must not be mixed, and the peak of its memory.
 
 `graph` is the device's time alone, `cold` that of one eager step whose inputs left the L2 cache, `host` what Python and
-PyTorch take to issue a step. `StubClock` stands in for them in a rehearsal.
+PyTorch take to issue a step.
 """
 
 import functools
@@ -16,39 +16,34 @@ Run = Callable[[], object]
 
 # Seconds that one figure of one contender may take in one pass, and the fewest and most repetitions.
 SECONDS, FEWEST, MOST = 0.06, 4, 60
+# Sets of inputs that one graph goes through.
+MOST_SETS = 16
 
 
-class GpuClock:
-    def __init__(self) -> None:
+class Clock:
+    def __init__(self, device: str) -> None:
+        self.device = device
         properties = torch.cuda.get_device_properties(0)
         self.l2_bytes: int = getattr(properties, "L2_cache_size", 0) or 64 * 2**20
 
     @functools.cached_property
     def _sweep(self) -> torch.Tensor:
-        return torch.empty(2 * self.l2_bytes, dtype=torch.int8, device="cuda")
+        return torch.empty(2 * self.l2_bytes, dtype=torch.int8, device=self.device)
 
     def sets(self, bytes_of_one: int) -> int:
         """Sets of inputs to rotate: beyond twice the L2 cache together, and not too many to capture.
 
         What is swept out before each replay is cold for the first set; the others have to be where it was not.
         """
-        return min(max(2, math.ceil(2.2 * self.l2_bytes / bytes_of_one)), 32)
+        return min(max(2, math.ceil(2.2 * self.l2_bytes / bytes_of_one)), MOST_SETS)
 
     def graph(self, steps: list[Run]) -> Callable[[], float]:
         """Captures the steps, one after another, as one graph; the result measures seconds per step.
 
         Each replay comes behind a write over twice the L2 cache, so that every step finds its own inputs cold.
         """
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            steps[0]()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for step in steps:
-                step()
-        return lambda: self._median(graph.replay, before=self._sweep.zero_) / len(steps)
+        replay, _ = capture(lambda: [step() for step in steps][-1])
+        return lambda: self._median(replay, before=self._sweep.zero_) / len(steps)
 
     def cold(self, step: Run, host_seconds: float) -> float:
         """One eager step behind a write over the cache, with the device busy until the host has issued all of it."""
@@ -106,32 +101,14 @@ class GpuClock:
         return [begin.elapsed_time(end) / 1e3 for begin, end in pairs]
 
 
-class StubClock:
-    """The same calls with a CPU's clock: what it returns has the right form, and means nothing."""
-
-    l2_bytes = 2**20
-
-    def sets(self, bytes_of_one: int) -> int:
-        return 2
-
-    def graph(self, steps: list[Run]) -> Callable[[], float]:
-        return lambda: self.span(lambda: [step() for step in steps]) / len(steps)
-
-    def cold(self, step: Run, host_seconds: float) -> float:
-        return self.span(step)
-
-    def host(self, step: Run) -> float:
-        return self.span(step)
-
-    def span(self, function: Run) -> float:
-        begin = time.perf_counter()
+def capture(function: Callable[[], object]) -> tuple[Callable[[], None], object]:
+    """(replay, what it fills) of a function as a CUDA graph, warmed up on a stream of its own first."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
         function()
-        return time.perf_counter() - begin
-
-    def peak(self, step: Run) -> int:
-        step()
-        return 1
-
-
-def clock(rehearse: bool) -> GpuClock | StubClock:
-    return StubClock() if rehearse else GpuClock()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = function()
+    return graph.replay, outputs

@@ -132,8 +132,8 @@ def device_times(found: dict) -> str:
     spreads = figures.spreads(found)
     note = (
         "Forward and backward of both terms, the student's gradient, by graph replay on inputs that left the L2 cache. "
-        "The floor is the larger of 4n²d operations and the bytes that must move, at the rates above. Two passes differ by "
-        f"{spreads[len(spreads) // 2]:.1%} in the median and {spreads[-1]:.1%} at most."
+        "The floor is the larger of 4n²d operations and the bytes that must move, at the rates above. Two passes "
+        f"differ by {spreads[len(spreads) // 2]:.1%} in the median and {spreads[-1]:.1%} at most."
         if spreads
         else ""
     )

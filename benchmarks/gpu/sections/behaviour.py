@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import contenders
+from benchmarks.gpu import clock, contenders
 from benchmarks.gpu.day import Case, Day, Wrong
 from itrd_kernels import FusedITRDLoss, itrd_loss
 
@@ -36,9 +36,10 @@ def repeats(day: Day, backend: str, n: int, d: int) -> None:
 def beside_a_busy_stream(day: Day, backend: str, n: int, d: int) -> None:
     inputs = contenders.features(n, d, torch.bfloat16, day.device)
     first = step(backend, *inputs)
-    load = torch.randn(4096, 4096, device=day.device) if not day.rehearse else torch.ones(2, 2)
+    size = 16 if day.rehearse else 4096
+    load = torch.randn(size, size, device=day.device)
     for _ in range(2 if day.rehearse else REPEATS):
-        with _stream(day):
+        with _stream():
             load @ load
         _same(first, step(backend, *inputs), "a run beside a busy stream")
 
@@ -46,17 +47,16 @@ def beside_a_busy_stream(day: Day, backend: str, n: int, d: int) -> None:
 def another_stream(day: Day, backend: str, n: int, d: int) -> None:
     inputs = contenders.features(n, d, torch.float32, day.device)
     first = step(backend, *inputs)
-    with _stream(day) as stream:
+    with _stream() as stream:
         found = step(backend, *inputs)
-    if stream is not None:
-        torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.current_stream().wait_stream(stream)
     _same(first, found, "another stream")
 
 
 def captured(day: Day, backend: str, n: int, d: int) -> None:
     """A graph that is replayed on changed inputs gives what an eager step gives for them."""
     z_s, z_t = contenders.features(n, d, torch.float32, day.device)
-    replay, outputs = _capture(day, lambda: step(backend, z_s, z_t))
+    replay, outputs = clock.capture(lambda: step(backend, z_s, z_t))
     for number in range(REPLAYS):
         fresh_s, fresh_t = contenders.features(n, d, torch.float32, day.device, seed=number + 1)
         with torch.no_grad():
@@ -69,13 +69,11 @@ def captured(day: Day, backend: str, n: int, d: int) -> None:
 def no_synchronisation(day: Day, backend: str, n: int, d: int) -> None:
     inputs = contenders.features(n, d, torch.float32, day.device)
     step(backend, *inputs)
-    if not day.rehearse:
-        torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("error")
     try:
         step(backend, *inputs)
     finally:
-        if not day.rehearse:
-            torch.cuda.set_sync_debug_mode("default")
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def under_autocast(day: Day, backend: str, n: int, d: int) -> None:
@@ -128,26 +126,9 @@ def _same(expected: list[Tensor], found: list[Tensor], what: str) -> None:
 
 
 @contextlib.contextmanager
-def _stream(day: Day) -> Iterator[torch.cuda.Stream | None]:
-    """A stream that starts behind the current one; none in a rehearsal."""
-    if day.rehearse:
-        yield None
-        return
+def _stream() -> Iterator[torch.cuda.Stream]:
+    """A stream that starts behind the current one."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         yield stream
-
-
-def _capture(day: Day, function: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
-    """(replay, the tensors that it fills); a rehearsal calls the function in its place."""
-    if day.rehearse:
-        outputs = function()
-        return lambda: [old.copy_(new) for old, new in zip(outputs, function(), strict=True)], outputs
-    with _stream(day) as stream:
-        function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = function()
-    return graph.replay, outputs

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu import contenders
-from benchmarks.gpu.clock import clock
+from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.day import Case, Day
 
 RUNS = 15
@@ -34,7 +34,7 @@ def product(day: Day, kind: str) -> dict:
 
 
 def _seconds(day: Day, function) -> float:
-    timer = clock(day.rehearse)
+    timer = Clock(day.device)
     for _ in range(3):
         timer.span(function)
     return statistics.median(timer.span(function) for _ in range(RUNS))

@@ -21,8 +21,7 @@ TOOLS = {"nvcc": "--version", "compute-sanitizer": "--version", "ncu": "--versio
 def cases(day: Day) -> Iterator[Case]:
     yield Case("versions", versions)
     yield Case("backends", backends)
-    if not day.rehearse:
-        yield Case("device", device)
+    yield Case("device", device)
 
 
 def versions() -> dict:

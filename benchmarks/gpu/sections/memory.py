@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu import contenders
-from benchmarks.gpu.clock import clock
+from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.day import Case, Day
 
 D = 256
@@ -16,11 +16,11 @@ GROWTH, LARGEST = 1.5, 250_000
 
 def cases(day: Day) -> Iterator[Case]:
     names = [name for name in contenders.FUSED if name in day.backends] + ["plain"]
-    for n in (16, 24) if day.rehearse else SIZES:
+    sizes, largest = ((16, 24), 50) if day.rehearse else (SIZES, LARGEST)
+    for n in sizes:
         for name in names:
             yield Case(f"{name} n = {n}", lambda name=name, n=n: peak(day, name, n))
-    if not day.rehearse:
-        yield Case("where plain runs out", lambda: until_plain_runs_out(day))
+    yield Case("where plain runs out", lambda: until_plain_runs_out(day, sizes[-1], largest))
 
 
 def peak(day: Day, name: str, n: int) -> dict:
@@ -31,16 +31,16 @@ def peak(day: Day, name: str, n: int) -> dict:
         loss = contenders.loss(name, d)
         # Libraries take their workspaces before the measurement.
         contenders.step(loss, *contenders.features(64, d, torch.float32, day.device))()
-        return row | {"bytes": clock(day.rehearse).peak(contenders.step(loss, *inputs))}
+        return row | {"bytes": Clock(day.device).peak(contenders.step(loss, *inputs))}
     except torch.cuda.OutOfMemoryError:
         return row | {"bytes": None, "out_of_memory": True}
 
 
-def until_plain_runs_out(day: Day) -> list[dict]:
+def until_plain_runs_out(day: Day, n: int, largest: int) -> list[dict]:
     """The plain formula on ever larger batches, and the fused ones on the first that it does not manage."""
-    rows, n = [], SIZES[-1]
-    while n < LARGEST and not (rows and rows[-1].get("out_of_memory")):
-        n = int(n * GROWTH) // 64 * 64
+    rows: list[dict] = []
+    while n < largest and not (rows and rows[-1].get("out_of_memory")):
+        n = int(n * GROWTH)
         rows.append(peak(day, "plain", n))
         torch.cuda.empty_cache()
     return rows + [peak(day, name, n) for name in contenders.FUSED if name in day.backends]

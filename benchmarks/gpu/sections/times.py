@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu import contenders
-from benchmarks.gpu.clock import clock
+from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.day import Case, Day
 
 PASSES = 2
@@ -30,7 +30,7 @@ def cells(day: Day, grid: list[tuple[str, int, int]], *, compiled: bool = True) 
 
 def measure(day: Day, cell: tuple[str, int, int], compiled: bool) -> list[dict]:
     kind, n, d = cell
-    timer = clock(day.rehearse)
+    timer = Clock(day.device)
     dtype = contenders.KINDS[kind][0]
     names = contenders.names(day.backends, cell)
     names = [name for name in names if name not in contenders.COMPILED or (compiled and not _rehearsed(day, name))]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.gpu import contenders
-from benchmarks.gpu.clock import clock
+from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.day import Case, Day
 from itrd_kernels import itrd_loss
 
@@ -84,7 +84,7 @@ def _steps(day: Day, setting: Setting, criterion: nn.Module | None) -> tuple[lis
     """Seconds of a step in each of several rounds, and the median of the loss's within it."""
     parameters = [*setting.parameters, *(criterion.parameters() if criterion else ())]
     optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9)
-    timer, own = clock(day.rehearse), []
+    timer, own = Clock(day.device), []
 
     def distil(leaf: Tensor, z_t: Tensor) -> None:
         with torch.autocast(day.device, torch.bfloat16, enabled=setting.autocast):
