@@ -11,6 +11,14 @@
 #include <optional>
 #include <tuple>
 
+// What a function of PyTorch's C interface returned. Torch's own macro is there from 2.12 on, and from 2.13 on it alone
+// knows what went wrong (no memory, mostly): an older torch has printed that by itself.
+#ifdef STABLE_TORCH_ERROR_CODE_CHECK
+#define ITRD_CHECK_CALL(call) STABLE_TORCH_ERROR_CODE_CHECK(call)
+#else
+#define ITRD_CHECK_CALL(call) STD_TORCH_CHECK((call) == AOTI_TORCH_SUCCESS, #call " failed")
+#endif
+
 namespace itrd {
 
 using torch::headeronly::ScalarType;
@@ -37,10 +45,10 @@ inline Tensor empty(const Tensor& like, ScalarType dtype, std::initializer_list<
   if (dtype == ScalarType::Double) dtype_code = aoti_torch_dtype_float64();
   if (dtype == ScalarType::BFloat16) dtype_code = aoti_torch_dtype_bfloat16();
   if (dtype == ScalarType::Half) dtype_code = aoti_torch_dtype_float16();
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  ITRD_CHECK_CALL(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.begin(), strides, dtype_code,
-                                                         device_type, like.get_device_index(), &handle));
+  ITRD_CHECK_CALL(aoti_torch_empty_strided(int64_t(sizes.size()), sizes.begin(), strides, dtype_code, device_type,
+                                           like.get_device_index(), &handle));
   return Tensor(handle);
 }
 

@@ -5,7 +5,6 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <bit>
 
 #include "cpu/simd.h"
 
@@ -26,9 +25,7 @@ constexpr float FIRST = S == 3 ? 0x1p16f : 0x1p8f;
 // |x| as an integer, NaN above infinity above all numbers.
 inline Ints magnitude(Vector<float> x) { return (Ints)x & 0x7fffffff; }
 inline Ints larger(Ints a, Ints b) { return a > b ? a : b; }
-inline float largest_lane(Ints magnitudes) {
-  return std::bit_cast<float>(_mm512_reduce_max_epi32((__m512i)magnitudes));
-}
+inline float largest_lane(Ints magnitudes) { return bit_cast<float>(_mm512_reduce_max_epi32((__m512i)magnitudes)); }
 
 // Integers nearest to x, and 128 in every digit but the first, so that each is a byte from 0 to 255.
 template <int S>

@@ -1,7 +1,6 @@
 // float16 and bfloat16 as float32, of one number or a vector of them, whose bits stand in 32 bits each.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -27,9 +26,18 @@ using HalfVector = typename HalfVectorOf<C>::type;
 template <class C>
 constexpr int LANES = VECTOR_BYTES / sizeof(C);
 
-inline float as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
+// std::bit_cast, which C++17 lacks; compilers make the same of it.
+template <class To, class From>
+inline To bit_cast(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+inline float as_float(uint32_t bits) { return bit_cast<float>(bits); }
 inline Vector<float> as_float(Vector<uint32_t> bits) { return (Vector<float>)bits; }
-inline uint32_t as_bits(float x) { return std::bit_cast<uint32_t>(x); }
+inline uint32_t as_bits(float x) { return bit_cast<uint32_t>(x); }
 inline Vector<uint32_t> as_bits(Vector<float> x) { return (Vector<uint32_t>)x; }
 inline float number(uint32_t x) { return float(int32_t(x)); }
 inline Vector<float> number(Vector<uint32_t> x) { return __builtin_convertvector((Vector<int32_t>)x, Vector<float>); }

@@ -47,7 +47,7 @@ struct Device {
 
   explicit Device(const Tensor& z) : index(z.get_device_index()), guard(index) {
     void* current = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &current));
+    ITRD_CHECK_CALL(aoti_torch_get_current_cuda_stream(index, &current));
     stream = static_cast<cudaStream_t>(current);
   }
   int capability() const {

@@ -29,7 +29,7 @@ def run(request, tmp_path_factory):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     program = tmp_path_factory.mktemp("driver") / "driver"
-    flags = ["-std=c++20", "-O2", "-fno-math-errno", "-Wno-psabi", "-pthread", "-static", f"-I{CSRC}"]
+    flags = ["-std=c++17", "-O2", "-fno-math-errno", "-Wno-psabi", "-pthread", "-static", f"-I{CSRC}"]
     subprocess.run([compiler, *flags, *SOURCES, "-o", program], check=True)
     command = [emulator, program] if emulator else [program]
 
