@@ -4,6 +4,7 @@
 that whoever finds the process dead knows the culprit and starts again without it; rows lie on disk as they come.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,25 @@ class Wrong(Exception):
     def __init__(self, message: str, **row: Any) -> None:
         super().__init__(message)
         self.row = row
+
+
+@contextlib.contextmanager
+def kept(row: dict) -> Iterator[None]:
+    """What goes wrong within it costs this row alone: no memory is a result, anything else a failure.
+
+    An error of the device itself goes on to the loop over cases, which asks whether the device is lost.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        row["out_of_memory"] = True
+    except Exception as error:
+        if "CUDA error" in str(error) or "illegal" in str(error):
+            raise
+        traceback.print_exc()
+        row["failed"] = f"{type(error).__name__}: {error}"[:500]
 
 
 class Day:

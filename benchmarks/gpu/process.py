@@ -34,13 +34,16 @@ def run(
     silent_since: Callable[[], float] | None = None,
     patience: float = float("inf"),
 ) -> Attempt:
-    """Run until it ends, until `deadline` (time.time()), or until nothing was heard of it for `patience` seconds."""
+    """Run until it ends, until `deadline` (time.time()), or until nothing was heard of it for `patience` seconds.
+
+    It runs in the log's folder: Python puts the one it runs in before PYTHONPATH, and the checkout must not be that.
+    """
     begin, sampled, samples, timed_out = time.time(), 0.0, [], False
     with log.open("wb") as output:
         # A session of its own, so that what it starts dies with it.
         child = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         while child.poll() is None:
             now = time.time()

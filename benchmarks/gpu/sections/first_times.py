@@ -8,4 +8,4 @@ from benchmarks.gpu.sections import times
 
 
 def cases(day: Day) -> Iterator[Case]:
-    return times.cells(day, list(contenders.FIRST_CELLS), compiled=False)
+    return times.cells(day, contenders.FIRST_CELLS, compiled=False)

@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu import contenders
-from benchmarks.gpu.day import Case, Day
+from benchmarks.gpu.day import Case, Day, kept
 
 CELLS = (("bfloat16", 64, 512), ("bfloat16", 1024, 512), ("bfloat16", 4096, 2048), ("float32", 1024, 512))
 
@@ -21,28 +21,30 @@ def cases(day: Day) -> Iterator[Case]:
         yield Case("{} {}×{}".format(*cell), lambda cell=cell: profiled(day, cell))
 
 
-def profiled(day: Day, cell: tuple[str, int, int]) -> list[dict]:
+def profiled(day: Day, cell: contenders.Cell) -> list[dict]:
     kind, n, d = cell
     contenders.reset()
     inputs = contenders.features(n, d, contenders.KINDS[kind][0], day.device)
-    rows = []
+    rows, cell_of = [], {"kind": kind, "n": n, "d": d}
     names = [name for name in contenders.FUSED if name in day.backends] + ["plain", "compiled"]
     for name in names:
+        about = {**cell_of, "contender": name}
+        rows.append(about)
         if not day.part(name):
             continue
-        with contenders.precision(kind):
+        kernels: dict[str, list[float]] = {}
+        with kept(about), contenders.precision(kind):
             step = contenders.step(contenders.loss(name, d, rehearse=day.rehearse), *inputs)
             for _ in range(3):
                 step()
             kernels = profile_once(step, on_cpu=day.rehearse)
         total = sum(sum(times) for times in kernels.values())
         launches = sum(map(len, kernels.values()))
-        about = {"kind": kind, "n": n, "d": d, "contender": name}
-        rows.append(about | {"launches": launches, "device_us": total})
+        about |= {"launches": launches, "device_us": total}
         for kernel, times in sorted(kernels.items(), key=lambda pair: -sum(pair[1])):
             seconds = sum(times) / len(times) / 1e6
             row = {"kernel": kernel[:120], "calls": len(times), "us": seconds * 1e6, "share": sum(times) / total}
-            rows.append(about | row | _against_ceilings(day, kernel, seconds, kind, n, d))
+            rows.append({**cell_of, "contender": name} | row | _against_ceilings(day, kernel, seconds, kind, n, d))
     return rows
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.gpu import problems
 from benchmarks.gpu.contenders import precision
-from benchmarks.gpu.day import Case, Day
+from benchmarks.gpu.day import Case, Day, kept
 from benchmarks.gpu.problems import Problem
 from itrd_kernels.functional import itrd_loss
 
@@ -31,7 +31,6 @@ def cases(day: Day) -> Iterator[Case]:
 def check(day: Day, problem: Problem) -> list[dict]:
     seed = day.seed(problem.name)
     inputs = problem.inputs(day.device, seed)
-    tf32 = problem.kind == "tf32"
     wide = torch.promote_types(inputs[0].dtype, torch.float32)
     exact = step(problem, inputs, "reference", torch.float64)
     with precision(problem.kind):
@@ -44,17 +43,18 @@ def check(day: Day, problem: Problem) -> list[dict]:
         if not day.part(backend):
             row["failed"] = "an earlier attempt died here"
             continue
-        with precision(problem.kind):
+        with kept(row), precision(problem.kind):
             got = step(problem, inputs, backend, None)
-        row["results"], faults = {}, []
-        for name, truth in exact.items():
-            eps = _rounding(problem, name, inputs[0].dtype, tf32)
-            verdict = judge(got[name], plain[name], truth, eps, sizes.get(name, 0.0), _truncation(problem, inputs))
-            row["results"][name] = verdict[:3]
-            if verdict[2] == "fault":
-                faults.append(f"{name}: {verdict[3]}")
-        if faults:
-            row |= {"failed": "; ".join(faults), "seed": seed}
+            row["results"], faults = {}, []
+            for name, truth in exact.items():
+                eps = _rounding(problem, name, inputs[0].dtype)
+                allowance = _truncation(problem, inputs)
+                verdict = judge(got[name], plain[name], truth, eps, sizes.get(name, 0.0), allowance)
+                row["results"][name] = verdict[:3]
+                if verdict[2] == "fault":
+                    faults.append(f"{name}: {verdict[3]}")
+            if faults:
+                row |= {"failed": "; ".join(faults), "seed": seed}
     return rows
 
 
@@ -107,9 +107,9 @@ def _worst(got: Tensor, exact: Tensor) -> str:
     return f"worst at {index}: {got[tuple(index)]:.9g}, expected {exact[tuple(index)]:.9g}; {wrong} entries are far off"
 
 
-def _rounding(problem: Problem, name: str, dtype: torch.dtype, tf32: bool) -> float:
+def _rounding(problem: Problem, name: str, dtype: torch.dtype) -> float:
     """Four roundings (64 in float64, which has no truth above it) of what the result is held in."""
-    if tf32 and problem.what.betas[1]:
+    if problem.kind == "tf32" and problem.what.betas[1]:
         return 4 * 2.0**-10
     if name == "total" or dtype == torch.float64:
         wide = torch.promote_types(dtype, torch.float32)

@@ -15,6 +15,7 @@ from benchmarks.gpu.day import Case, Day, Wrong
 from benchmarks.gpu.libraries import ROOT
 
 PROCESSES = 12
+TESTS = ROOT / "tests/test_gpu.py"
 
 
 def cases(day: Day) -> Iterator[Case]:
@@ -24,14 +25,17 @@ def cases(day: Day) -> Iterator[Case]:
 def run(day: Day) -> list[dict]:
     report = day.folder / "tests.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "-p", "no:cacheprovider"]
-    command += [f"--junitxml={report}", "tests/test_gpu.py"]
+    # From another folder than the checkout, whose package would come before a library that was built for the day.
+    command += [f"--junitxml={report}", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), str(TESTS)]
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(2 if day.rehearse else PROCESSES)]
     if day.rehearse:
         command += ["-k", "repeat or module"]
     told = os.environ | ({"ITRD_GPU_TESTS_ON_CPU": "1"} if day.rehearse else {})
     try:
-        done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=max(5, day.left))
+        done = subprocess.run(
+            command, cwd=day.folder, env=told, capture_output=True, text=True, timeout=max(5, day.left)
+        )
     except subprocess.TimeoutExpired as late:
         text = (late.stdout or b"").decode(errors="replace")
         raise Wrong(f"not done after {late.timeout:.0f} s", tail=text.splitlines()[-20:]) from late

@@ -4,15 +4,12 @@ A row is a contender in a cell, with a figure per pass in microseconds: `graph` 
 inputs outside the L2 cache), `host` (issuing a step). `spread` is what the passes of `graph` differ by.
 """
 
-import contextlib
 import gc
-from collections.abc import Iterator
-
-import torch
+from collections.abc import Iterator, Sequence
 
 from benchmarks.gpu import contenders
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.day import Case, Day
+from benchmarks.gpu.day import Case, Day, kept
 
 PASSES = 2
 
@@ -21,19 +18,18 @@ def cases(day: Day) -> Iterator[Case]:
     return cells(day, contenders.all_cells())
 
 
-def cells(day: Day, grid: list[tuple[str, int, int]], *, compiled: bool = True) -> Iterator[Case]:
-    if day.rehearse:
-        grid = [("bfloat16", 16, 32), ("float32", 40, 24), contenders.FIRST_CELLS[0]][: 3 if compiled else 2]
+def cells(day: Day, grid: Sequence[contenders.Cell], *, compiled: bool = True) -> Iterator[Case]:
+    grid = contenders.REHEARSED_CELLS if day.rehearse else grid
     for cell in grid:
         yield Case("{} {}×{}".format(*cell), lambda cell=cell: measure(day, cell, compiled))
 
 
-def measure(day: Day, cell: tuple[str, int, int], compiled: bool) -> list[dict]:
+def measure(day: Day, cell: contenders.Cell, compiled: bool) -> list[dict]:
     kind, n, d = cell
     timer = Clock(day.device)
     dtype = contenders.KINDS[kind][0]
     names = contenders.names(day.backends, cell)
-    names = [name for name in names if name not in contenders.COMPILED or (compiled and not _rehearsed(day, name))]
+    names = [name for name in names if compiled or name not in contenders.COMPILED]
     contenders.reset()
     count = timer.sets(2 * n * d * dtype.itemsize)
     sets = [contenders.features(n, d, dtype, day.device, seed) for seed in range(count)]
@@ -41,7 +37,7 @@ def measure(day: Day, cell: tuple[str, int, int], compiled: bool) -> list[dict]:
     with contenders.precision(kind):
         for name in names:
             rows[name] = {"kind": kind, "n": n, "d": d, "contender": name}
-            with _kept(rows[name]):
+            with kept(rows[name]):
                 if not day.part(name):
                     raise RuntimeError("left out: an earlier attempt died in it")
                 ready[name] = _prepare(day, timer, name, d, sets, rows[name])
@@ -49,7 +45,7 @@ def measure(day: Day, cell: tuple[str, int, int], compiled: bool) -> list[dict]:
             # Every other pass backwards, so that no contender always follows the same one.
             for name in sorted(ready, key=names.index, reverse=number % 2 == 1):
                 day.part(name)
-                with _kept(rows[name]):
+                with kept(rows[name]):
                     _one_pass(timer, *ready[name], rows[name])
     ready.clear()
     gc.collect()
@@ -80,22 +76,3 @@ def _one_pass(timer, step, captured, row: dict) -> None:
         figures["graph"] = captured()
     for name, seconds in figures.items():
         row.setdefault(name, []).append(seconds * 1e6)
-
-
-@contextlib.contextmanager
-def _kept(row: dict) -> Iterator[None]:
-    """A contender that runs out of memory, or cannot be captured, costs its own row."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError:
-        # That the plain formula does not fit is a result, not a fault.
-        row["out_of_memory"] = True
-    except Exception as error:
-        if "illegal" in str(error) or "CUDA error" in str(error):
-            raise
-        row["failed"] = f"{type(error).__name__}: {error}"[:300]
-
-
-def _rehearsed(day: Day, name: str) -> bool:
-    """The modes of torch.compile that a rehearsal leaves out: they are Inductor's."""
-    return day.rehearse and name != "compiled"

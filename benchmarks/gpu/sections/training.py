@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.gpu import contenders
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.day import Case, Day
+from benchmarks.gpu.day import Case, Day, kept
 from itrd_kernels import itrd_loss
 
 WARM_UP, ROUNDS, SECONDS_OF_ROUND, OWN = 3, 5, 0.3, 7
@@ -51,13 +51,16 @@ def train(day: Day, setting_name: str, make: Callable[[Day], Setting], names: li
     for place, name in enumerate(names):
         if not day.part(f"{name} {place}"):
             continue
-        criterion = None if name == "cross-entropy alone" else _criterion(day, name, setting)
-        rounds, own = _steps(day, setting, criterion)
-        whole = statistics.median(rounds)
         row = {"setting": setting_name, "contender": name, "place": place, "batch": len(setting.labels)}
-        row |= {"step_ms": whole * 1e3, "images_per_second": len(setting.labels) / whole}
-        row["spread"] = (max(rounds) - min(rounds)) / whole
-        rows.append(row | ({} if own is None else {"loss_ms": own * 1e3, "share": own / whole}))
+        rows.append(row)
+        with kept(row):
+            criterion = None if name == "cross-entropy alone" else _criterion(day, name, setting)
+            rounds, own = _steps(day, setting, criterion)
+            whole = statistics.median(rounds)
+            row |= {"step_ms": whole * 1e3, "images_per_second": len(setting.labels) / whole}
+            row["spread"] = (max(rounds) - min(rounds)) / whole
+            if own is not None:
+                row |= {"loss_ms": own * 1e3, "share": own / whole}
     return rows
 
 
