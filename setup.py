@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import setup
+import setuptools
 
 ROOT = Path(__file__).parent
 # No vector leaves its translation unit, so that GCC's notes on how compilers pass them do not matter.
@@ -22,6 +22,16 @@ TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000ULL"
 
 def skip(what: str, why: str) -> None:
     print(f"itrd_kernels: building without the {what} ({why})", file=sys.stderr)
+
+
+def refuse_old_setuptools() -> None:
+    """Whose complaint about the metadata in pyproject.toml would not name it; only --no-build-isolation meets one."""
+    needed = re.search(r"setuptools>=(\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+    if int(setuptools.__version__.split(".")[0]) < int(needed):
+        sys.exit(
+            f"itrd_kernels: the build needs setuptools >= {needed}, but {setuptools.__version__} is installed; "
+            f"pip install 'setuptools>={needed}', or leave out --no-build-isolation"
+        )
 
 
 def find_cuda_home() -> str | None:
@@ -132,5 +142,6 @@ def extensions_and_commands():
     return [cpu, *cuda_extensions(torch, cpp_extension, common)], {"build_ext": OptionalBuildExtension}
 
 
+refuse_old_setuptools()
 ext_modules, cmdclass = extensions_and_commands()
-setup(ext_modules=ext_modules, cmdclass=cmdclass, options={"bdist_wheel": {"py_limited_api": "cp310"}})
+setuptools.setup(ext_modules=ext_modules, cmdclass=cmdclass, options={"bdist_wheel": {"py_limited_api": "cp310"}})

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+# Asked once, since torch.compile of torch 2.11 cannot trace the question; of other kinds torch is asked each time.
+AUTOCAST = {kind: torch.amp.is_autocast_available(kind) for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "xla", "meta")}
 
 
 def alpha(value: float) -> float:
@@ -117,7 +119,10 @@ def same_batch(name: str, z: Tensor, z_t: Tensor, *, same_width: bool) -> None:
 
 def autocasts(device_type: str) -> bool:
     """Whether torch.autocast is on for this kind of device."""
-    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    available = AUTOCAST.get(device_type)
+    if available is None:
+        available = torch.amp.is_autocast_available(device_type)
+    return available and torch.is_autocast_enabled(device_type)
 
 
 def same_dtype(*named: tuple[str, Tensor]) -> None:

@@ -27,7 +27,7 @@ from itrd_kernels.backends.triton.gram import (
     scale_and_rnorm,
     tile_index,
 )
-from itrd_kernels.backends.triton.numerics import as_read, divide_or_zero, is_last
+from itrd_kernels.backends.triton.numerics import as_read, divide_or_zero, is_last, sum_tile
 
 
 @triton.jit(do_not_specialize=["n", "blocks"])
@@ -174,13 +174,13 @@ def _potential(
         twice = tl.where(i == j, 1.0, 2.0).to(ACC)
     if LOG and SUMS:
         square_s, square_st = g_s * g_s, g_s * g_t * (g_s * g_t)
-        tl.store(sums + tile, twice * tl.sum(tl.sum(square_s, 1), 0))
-        tl.store(sums + tiles * (tiles + 1) // 2 + tile, twice * tl.sum(tl.sum(square_st, 1), 0))
+        tl.store(sums + tile, twice * sum_tile(square_s))
+        tl.store(sums + tiles * (tiles + 1) // 2 + tile, twice * sum_tile(square_st))
     else:
         _, c_s, c_st = coefficients(counts, logged, blocks, LOG, 128, ACC)
         loss, w_s, w_t = potential_tile(g_s, g_t, c_s, c_st)
         if SUMS:
-            tl.store(sums + tile, twice * tl.sum(tl.sum(loss, 1), 0))
+            tl.store(sums + tile, twice * sum_tile(loss))
         # The diagonal's part of the gradient is along ẑ_i, which the projection removes.
         index = tile_index(i, j, first, tiles)
         if KEEP_S:

@@ -1,0 +1,51 @@
+"""What setup.py says where it cannot build, from a copy of the project that takes no time to compile."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cases import run_python
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="there is no checkout around these tests")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The project, whose native code is one line that does not compile."""
+    (tmp_path / "itrd_kernels").mkdir()
+    (tmp_path / "csrc").mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "itrd_kernels/__init__.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "csrc/ops.cpp").write_text("#error planted\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(**environment):
+    # No CUDA library: it would take a toolkit's time.
+    return run_python("setup.py", "build_ext", CUDA_HOME="/none", **environment)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler here")
+def test_a_library_that_does_not_compile_is_left_out(project):
+    done = build()
+    assert done.returncode == 0, done.stderr
+    assert "building without the itrd_kernels._cpu (it does not compile" in done.stderr
+    required = build(ITRD_REQUIRE_NATIVE="1")
+    assert required.returncode != 0
+    assert "planted" in required.stdout + required.stderr
+
+
+def test_no_compiler_is_a_reason(project):
+    done = build(CXX="no-such-compiler")
+    assert done.returncode == 0, done.stderr
+    assert "point CXX at" in done.stderr
+
+
+def test_old_setuptools_is_named(project):
+    (project / "setuptools.py").write_text("__version__ = '76.1.0'\n")
+    done = build(PYTHONPATH=str(project))
+    assert done.returncode != 0
+    assert "needs setuptools >= 77, but 76.1.0 is installed; pip install 'setuptools>=77'" in done.stderr
