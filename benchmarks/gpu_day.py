@@ -71,8 +71,11 @@ def day(options: argparse.Namespace) -> int:
     stages = [options.stage] if options.stage else list(plan.STAGES)
     most = plan.REHEARSAL_SECONDS if options.rehearse else float("inf")
     until = time.time() + (options.minutes * 60 if options.minutes else most)
-    for name in stages:
-        driver.run_stage(name, min(plan.STAGES[name].seconds, until - time.time()), options.section)
+    try:
+        for name in stages:
+            driver.run_stage(name, min(plan.STAGES[name].seconds, until - time.time()), options.section)
+    finally:
+        driver.library.stop()
     print(f"written: {out / results.NAME}")
     return 0
 

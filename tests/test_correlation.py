@@ -107,6 +107,16 @@ def test_extreme_scales(backend, scale):
         assert ((grad.double() - expected).norm(dim=0) <= 1e-5 * expected.norm(dim=0)).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_rows_that_outweigh_all_others(backend, dtype):
+    """By as much as a column's spread allows, the first row among them, which columns are shifted by."""
+    for seed in range(3):
+        z_s, z_t = features(65, 33, dtype, 2 * seed), features(65, 33, dtype, 2 * seed + 1)
+        for z in (z_s, z_t):
+            z[::13] *= 1e25
+        check(backend, z_s, z_t)
+
+
 def test_float16_near_its_limits(backend):
     z_s, z_t = features(40, 9, torch.float64, 1), features(40, 9, torch.float64, 2)
     z_s = (z_s / z_s.abs().max() * 65504).half()

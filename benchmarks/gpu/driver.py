@@ -38,14 +38,14 @@ class Driver:
             if only and section.name not in only:
                 continue
             record = self.run_section(name, section, until)
-            self.found["sections"].setdefault(name, {})[section.name] = record
-            call["libraries"], call["seconds"] = self.library.record(), round(time.time() - until + seconds, 1)
+            results.add(self.found, name, section.name, record)
+            call["libraries"], call["seconds"] = self._libraries(), round(time.time() - until + seconds, 1)
             self.write()
             print(f"  {section.name:<12} {record['status']:<8} {record['seconds']:6.1f} s  {record['why']}", flush=True)
             if section.name == "environment":
                 self._rebuild_what_does_not_load(record)
         self.library.stop()
-        call["libraries"] = self.library.record()
+        call["libraries"] = self._libraries()
         self.write()
 
     def run_section(self, stage: str, section: plan.Section, until: float) -> dict:
@@ -104,6 +104,11 @@ class Driver:
 
     def _library_here(self) -> bool:
         return self.library.usable and "libraries" not in self.faults
+
+    def _libraries(self) -> dict:
+        if "libraries" in self.faults:
+            return {"name": self.library.name, "state": "missing", "why": "as the rehearsal of this stage wants it"}
+        return self.library.record()
 
     def _verdict(self, folder: Path, attempts: list[dict]) -> dict:
         """What the section's own file and its exits amount to."""

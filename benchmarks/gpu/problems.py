@@ -81,7 +81,7 @@ def _hardened(z: Tensor, problem: Problem) -> Tensor:
     elif hard.startswith("rows of"):
         # float16 ends at 6.5e4 and, below its normal numbers, at 6e-8.
         big = hard.endswith("1e25")
-        size = (1e4 if big else 1e-4) if problem.kind == "float16" else float(hard.split()[-1])
+        size = (1e3 if big else 1e-4) if problem.kind == "float16" else float(hard.split()[-1])
         z[:: max(1, n // 5)] *= size
     elif hard:
         z[n // 2, d // 2] = float(hard)

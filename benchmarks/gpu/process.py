@@ -45,17 +45,19 @@ def run(
             command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        while child.poll() is None:
-            now = time.time()
-            silent = now - max(begin, silent_since() if silent_since else begin)
-            if now > deadline or (silent_since and silent > patience):
-                timed_out = True
-                break
-            if now - sampled > CLOCKS_EVERY:
-                sampled = now
-                samples.append(clocks())
-            time.sleep(0.05)
-        end_group(child)
+        try:
+            while child.poll() is None:
+                now = time.time()
+                silent = now - max(begin, silent_since() if silent_since else begin)
+                if now > deadline or (silent_since and silent > patience):
+                    timed_out = True
+                    break
+                if now - sampled > CLOCKS_EVERY:
+                    sampled = now
+                    samples.append(clocks())
+                time.sleep(0.05)
+        finally:
+            end_group(child)
     return Attempt(child.returncode, timed_out, round(time.time() - begin, 2), last_lines(log), _range(samples))
 
 

@@ -51,11 +51,15 @@ def merge(several: list[dict]) -> dict:
         merged["calls"] += [call for call in content["calls"] if call not in merged["calls"]]
         for stage, sections in content["sections"].items():
             for name, record in sections.items():
-                known = merged["sections"].setdefault(stage, {}).get(name)
-                if known is None or _rank(record) >= _rank(known):
-                    merged["sections"][stage][name] = record
+                add(merged, stage, name, record)
     merged["calls"].sort(key=lambda call: call["started"])
     return merged
+
+
+def add(found: dict, stage: str, name: str, record: dict) -> None:
+    known = found["sections"].setdefault(stage, {}).get(name)
+    if known is None or _rank(record) >= _rank(known):
+        found["sections"][stage][name] = record
 
 
 def rows(results: dict, name: str, stage: str | None = None) -> list[dict]:

@@ -134,27 +134,27 @@ __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   return m;
 }
 
-// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled.
+// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled, and
+// in double, since its sums run over all rows in turn, and one row may outweigh what the others differ by.
 template <class T>
 struct ScaledColumn {
-  using A = wide_t<T>;
   const View<T>& z;
   int n, j;
-  A scale = 1, mean = 0;
+  double scale = 1, mean = 0;
 
   __device__ ScaledColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
     // Halved, since the difference of two finite numbers can overflow.
-    A largest = 0, sum = 0;
+    double largest = 0, sum = 0;
 #pragma unroll 1
-    for (int i = 0; i < n; i++) largest = fmax(largest, fabs(A(0.5) * widen(z.row(i)[j]) - A(0.5) * origin()));
-    scale = largest > 0 ? power_to_one(largest) : 1;
+    for (int i = 0; i < n; i++) largest = fmax(largest, fabs(0.5 * widen(z.row(i)[j]) - 0.5 * origin()));
+    scale = largest > 0 ? power_to_one(wide_t<T>(largest)) : 1;
 #pragma unroll 1
     for (int i = 0; i < n; i++) sum += raw(i);
     mean = sum / n;
   }
-  __device__ A origin() const { return widen(z.row(0)[j]); }
-  __device__ A raw(int i) const { return widen(z.row(i)[j]) * scale - origin() * scale; }
-  __device__ A operator()(int i) const { return raw(i) - mean; }
+  __device__ double origin() const { return widen(z.row(0)[j]); }
+  __device__ double raw(int i) const { return widen(z.row(i)[j]) * scale - origin() * scale; }
+  __device__ double operator()(int i) const { return raw(i) - mean; }
 };
 
 template <class A>
@@ -172,17 +172,20 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
   A scale_s = 1, scale_t = 1;
   if (needs_scaling(m.spread_s) || needs_scaling(m.spread_t)) {
     ScaledColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
-    m.m2_s = m.m2_t = m.c_st = 0;
+    double m2_s = 0, m2_t = 0, c_st = 0;
 #pragma unroll 1
     for (int i = 0; i < c.n; i++) {
-      m.m2_s += s(i) * s(i);
-      m.m2_t += t(i) * t(i);
-      m.c_st += s(i) * t(i);
+      m2_s += s(i) * s(i);
+      m2_t += t(i) * t(i);
+      c_st += s(i) * t(i);
     }
-    scale_s = s.scale;
-    scale_t = t.scale;
-    m.mean_s = s.mean / scale_s;
-    m.mean_t = t.mean / scale_t;
+    m.m2_s = A(m2_s);
+    m.m2_t = A(m2_t);
+    m.c_st = A(c_st);
+    scale_s = A(s.scale);
+    scale_t = A(t.scale);
+    m.mean_s = A(s.mean / s.scale);
+    m.mean_t = A(t.mean / t.scale);
   }
   A norm_s = sqrt(m.m2_s), norm_t = sqrt(m.m2_t), root = sqrt(A(c.n - 1));
   A v = dead_s || dead_t ? 0 * m.c_st : m.c_st / norm_s / norm_t * (A(c.n - 1) / A(c.n));

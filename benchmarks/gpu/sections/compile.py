@@ -51,7 +51,7 @@ def compile_all(day: Day) -> list[dict]:
             elif child.returncode:
                 lost.append(_lost(f"worker {number}", child.returncode, folder / f"log-{number}"))
     for child in workers.values():
-        process.end_group(child)
+        child.kill()
     rows = [json.loads(line) for path in sorted(folder.glob("rows-*")) for line in path.read_text().splitlines()]
     finished = {row["job"] for row in rows + lost}
     left = [name for name in names if name not in finished]
@@ -64,7 +64,7 @@ def _start(spec: Path, folder: Path, number: int, environment: dict[str, str]):
     with (folder / f"log-{number}").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.gpu.compiling", str(spec), str(number)], env=environment, stdout=log,
-            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
 

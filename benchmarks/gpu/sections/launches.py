@@ -38,13 +38,12 @@ def profiled(day: Day, cell: contenders.Cell) -> list[dict]:
             for _ in range(3):
                 step()
             kernels = profile_once(step, on_cpu=day.rehearse)
-        total = sum(sum(times) for times in kernels.values())
-        launches = sum(map(len, kernels.values()))
-        about |= {"launches": launches, "device_us": total}
+            about |= {"launches": sum(map(len, kernels.values())), "device_us": sum(map(sum, kernels.values()))}
         for kernel, times in sorted(kernels.items(), key=lambda pair: -sum(pair[1])):
             seconds = sum(times) / len(times) / 1e6
-            row = {"kernel": kernel[:120], "calls": len(times), "us": seconds * 1e6, "share": sum(times) / total}
-            rows.append({**cell_of, "contender": name} | row | _against_ceilings(day, kernel, seconds, kind, n, d))
+            row = {**cell_of, "contender": name, "kernel": kernel[:120], "calls": len(times), "us": seconds * 1e6}
+            row["share"] = sum(times) / about["device_us"]
+            rows.append(row | _against_ceilings(day, kernel, seconds, kind, n, d))
     return rows
 
 
