@@ -12,7 +12,11 @@ EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp 
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
 	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py
 
-.PHONY: setup demo test test-full cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check clean
+# The oldest torch and Triton that pyproject.toml promises, in an environment of their own.
+OLDEST := .venv-oldest
+OLDEST_TESTS := $(filter-out tests/test_benchmarks.py tests/test_demo.py tests/test_gpu.py,$(wildcard tests/test_*.py)) tests/triton
+
+.PHONY: setup demo test test-full oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check clean
 
 setup: $(VENV)/.ready
 
@@ -38,6 +42,28 @@ test: setup cuda-on-host emulated-tiles
 test-full: setup cuda-on-host emulated-tiles
 	$(PYTEST) -n 2 -m 'not gpu'
 	$(CUDA_ON_HOST) -m 'not gpu'
+
+$(OLDEST)/.dependencies: constraints-oldest.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "development needs Python >= 3.11; set PYTHON="'
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@echo "Installing the oldest supported torch and Triton into $(OLDEST) (minutes the first time)"
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
+		torch numpy setuptools wheel ninja pytest pytest-xdist
+	touch $@
+
+# As a user installs it, but with a build folder of its own: the other one holds what the newest torch has compiled.
+$(OLDEST)/.ready: $(OLDEST)/.dependencies setup.py pyproject.toml $(NATIVE_SOURCES) $(shell find itrd_kernels -name '*.py')
+	ITRD_REQUIRE_NATIVE=1 TORCH_CUDA_ARCH_LIST="$${TORCH_CUDA_ARCH_LIST:-8.0}" $(OLDEST)/bin/pip install --quiet \
+		--disable-pip-version-check --no-build-isolation --no-deps --force-reinstall \
+		--config-settings=--build-option="build --build-base=$(OLDEST)/build" .
+	touch $@
+
+# PYTHONSAFEPATH: the package is the one that is installed there, and not the checkout's. What takes long and depends
+# little on torch and Triton is left to `make test`.
+oldest: $(OLDEST)/.ready
+	PYTHONSAFEPATH=1 $(OLDEST)/bin/python -m itrd_kernels
+	PYTHONSAFEPATH=1 $(OLDEST)/bin/python -m pytest -n 2 -m 'not slow and not gpu' \
+		-k 'not (hard_inputs or planted_bugs or leave_the_caches or reference-inductor or avx or amx or sm_90 or gfx942)' $(OLDEST_TESTS)
 
 # Evidence from the GPU that is here: with the environment's Python, or the system's where there is none; nothing is
 # installed.
@@ -79,4 +105,4 @@ install-check: setup
 	$(BIN)/python tests/install_check.py
 
 clean:
-	rm -rf build dist runs *.egg-info itrd_kernels/*.so .benchmarks .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist runs *.egg-info itrd_kernels/*.so $(OLDEST)/build $(VENV)/.ready $(OLDEST)/.ready .benchmarks .pytest_cache .ruff_cache .mypy_cache

@@ -12,7 +12,7 @@ import itrd_kernels
 HERE = Path(__file__).parent
 SETS = ("amx", "avx512_bf16", "avx512", "avx2", "portable")  # the best first
 TESTS = ("test_correlation.py", "test_gram.py", "test_loss.py")
-EMULATED_TILES = HERE.parent / "itrd_kernels" / "_cpu_emulated_tiles.so"
+EMULATED_TILES = Path(itrd_kernels.__file__).parent / "_cpu_emulated_tiles.so"
 
 pytestmark = pytest.mark.skipif(
     itrd_kernels.available_backends()["cpu"] is not None, reason="the native library is not built here"

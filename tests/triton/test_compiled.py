@@ -17,6 +17,8 @@ import torch
 import triton
 from compiled import Launch, build, instead_of_launching, resources, step
 
+from itrd_kernels.backends.triton import configurations
+
 TABLE = Path(__file__).parent / "resources.json"
 README = Path(__file__).parents[2] / "csrc/README.md"
 
@@ -36,7 +38,7 @@ class Architecture(NamedTuple):
 
 
 # For float64 Triton before 3.8 leaves the matrix units of sm_100 alone.
-FLOAT64_OF_SM_100 = "mma.sync" if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 8) else ""
+FLOAT64_OF_SM_100 = "mma.sync" if configurations.VERSION >= (3, 8) else ""
 
 ARCHITECTURES = {
     "sm_80": Architecture(163, 164, 65536, 2048, "mma.sync", "mma.sync", "mma.sync"),

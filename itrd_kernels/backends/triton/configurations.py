@@ -7,6 +7,10 @@ import functools
 from typing import NamedTuple
 
 import torch
+import triton
+
+# Where an older Triton compiles something worse, or not at all.
+VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 
 
 class Statistics(NamedTuple):
@@ -106,12 +110,17 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     if arch.startswith("sm_12") and dtype == torch.float64:
         # Without matrix units for float64 four warps spill where W comes in panels.
         product = product._replace(warps=8)
+    if VERSION < (3, 7) and arch.startswith("sm_8") and precision == "tf32" and product.columns == 128:
+        # Spills where widths are not aligned.
+        product = product._replace(columns=64)
     if not arch.startswith("sm_"):
         # AMD's 64 KiB of local memory hold two stages of every table row.
         potential, product = potential._replace(stages=2), product._replace(stages=2)
     if arch.startswith("gfx1"):
         # 256 vector registers for 32 lanes.
         product = product._replace(columns=product.columns // 2, warps=8)
+        if VERSION == (3, 7) and dtype == torch.bfloat16:
+            potential = potential._replace(depth=32)
     # More rows spill.
     statistics = Statistics(16, 64 if dtype == torch.float64 else 128)
     return Configuration(statistics, potential, product)

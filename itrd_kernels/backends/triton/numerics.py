@@ -3,8 +3,10 @@
 import triton
 import triton.language as tl
 
+from itrd_kernels.backends.triton.configurations import VERSION
+
 # Before 3.8 Triton cannot compile the sum of a sum for sm_100 in float16; for others it makes much the same of both.
-SUM_AT_ONCE = tl.constexpr(tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8))
+SUM_AT_ONCE = tl.constexpr(VERSION < (3, 8))
 
 # Both branches of an `if` over dtypes are kept: Triton compiles what follows a `return`, so that `else` is needed.
 
