@@ -3,11 +3,17 @@
 Triton's kernels take CPU tensors under TRITON_INTERPRET=1, the CUDA kernels under ITRD_CUDA_ON_HOST=1.
 """
 
+import sys
+from pathlib import Path
+
 import cases
 import pytest
 
 import itrd_kernels
 from itrd_kernels import backends
+
+# The benchmarks, which some tests are about, are the checkout's, whichever package is installed.
+sys.path.append(str(Path(__file__).parent.parent))
 
 
 def pytest_addoption(parser):
