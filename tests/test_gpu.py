@@ -265,7 +265,7 @@ def test_compute_sanitizer(gpu_backend, tool):
     """The command of the section `sanitizer` of benchmarks/gpu_day.py, on one kind of inputs."""
     from benchmarks.gpu.sections import sanitizer
 
-    program = [sys.executable, "-m", "benchmarks.gpu.sections.one_step", "cuda", gpu_backend, "bfloat16", "70×37"]
+    program = [sys.executable, "-m", "benchmarks.gpu.sections.one_step", "cuda", gpu_backend, "bfloat16:70×37"]
     told = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     done = subprocess.run([*sanitizer.command(tool), *program], capture_output=True, text=True, env=told)
     assert done.returncode == 0, done.stdout[-4000:]

@@ -42,7 +42,7 @@ class Wrong(Exception):
 def kept(row: dict) -> Iterator[None]:
     """What goes wrong within it costs this row alone: no memory is a result, anything else a failure.
 
-    An error of the device itself goes on to the loop over cases, which asks whether the device is lost.
+    Where the device is lost the error goes on to the loop over cases, since nothing after it can succeed.
     """
     import torch
 
@@ -51,10 +51,21 @@ def kept(row: dict) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError:
         row["out_of_memory"] = True
     except Exception as error:
-        if "CUDA error" in str(error) or "illegal" in str(error):
+        if device_lost():
             raise
         traceback.print_exc()
         row["failed"] = f"{type(error).__name__}: {error}"[:500]
+
+
+def device_lost() -> bool:
+    """After an illegal access every later call fails: only a new process can go on."""
+    import torch
+
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 class Day:
@@ -132,18 +143,7 @@ class Day:
         except Exception as error:
             traceback.print_exc()
             why = f"{type(error).__name__}: {error}"[:500]
-            return [{"failed": why, "device_lost": self._device_lost()}]
-
-    def _device_lost(self) -> bool:
-        """After an illegal access every later call fails: only a new process can go on."""
-        import torch
-
-        try:
-            torch.cuda.synchronize()
-            torch.ones(1, device=self.device).item()
-            return False
-        except RuntimeError:
-            return True
+            return [{"failed": why, "device_lost": device_lost()}]
 
     def _go_wrong(self, index: int) -> None:
         """The fault that a rehearsal plans for this section, in its second case."""

@@ -110,5 +110,7 @@ def environment(scratch: Path, rehearse: bool, import_path: list[str]) -> dict[s
         "OMP_PROC_BIND": "false",
         "TRITON_CACHE_DIR": str(scratch / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        # The section `compile` has processes enough; everywhere the same, since caches ask for it.
+        "TORCHINDUCTOR_COMPILE_THREADS": "2",
     }
     return told | ({"TRITON_INTERPRET": "1", "ITRD_CUDA_ON_HOST": "1", "OMP_NUM_THREADS": "1"} if rehearse else {})

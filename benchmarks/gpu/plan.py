@@ -49,11 +49,11 @@ STAGES: dict[str, Stage] = {
         ),
     ),
     "deep": Stage(
-        180,
+        240,
         (
             ENVIRONMENT,
-            Section("sanitizer", 90, 25, 60),
-            Section("counters", 80, 25, 60),
+            Section("sanitizer", 130, 25, 70),
+            Section("counters", 90, 25, 60),
         ),
     ),
 }

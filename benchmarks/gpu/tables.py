@@ -191,11 +191,11 @@ def training(found: dict) -> str:
 
 def sanitizer(found: dict) -> str:
     lines = [
-        (row["tool"], NAMES[row["backend"]], row["kind"], row.get("errors") or row.get("left_out") or "no summary")
+        (row["tool"], NAMES[row["backend"]], row.get("errors") or row.get("left_out") or "no summary")
         for row in rows(found, "sanitizer")
         if "tool" in row
     ]
-    return _join(_table(("tool", "backend", "kind", "found"), lines), _failures(found, "sanitizer"))
+    return _join(_table(("tool", "backend", "found"), lines), _failures(found, "sanitizer"))
 
 
 def counters(found: dict) -> str:

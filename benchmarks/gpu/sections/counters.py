@@ -19,6 +19,8 @@ SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats", "Memor
 OURS = (
     "regex:statistics|gram_tiles|gram_gradients|gradients|correlation|potential_kernel|product_kernel|gradient_kernel"
 )
+# Where W comes in panels a step has dozens of launches; each is replayed for every counter.
+LAUNCHES = 12
 # What is kept of the hundred lines that ncu prints for a kernel.
 KEPT = (
     "Duration", "Compute (SM) Throughput", "Memory Throughput", "DRAM Throughput", "L2 Cache Throughput",
@@ -42,9 +44,10 @@ def count(day: Day, backend: str, cell: str) -> list[dict]:
     if shutil.which("ncu", path=path) is None:
         return [about | {"left_out": "no ncu on the PATH"}]
     command = ["ncu", "--csv", "--page", "details", "--clock-control", "none", "--kernel-name", OURS]
+    command += ["--launch-count", str(LAUNCHES)]
     command += [part for section in SECTIONS for part in ("--section", section)]
-    shape = "6×5" if day.rehearse else cell
-    step = [sys.executable, "-m", "benchmarks.gpu.sections.one_step", day.device, backend, "bfloat16", shape]
+    problem = "bfloat16:" + ("6×5" if day.rehearse else cell)
+    step = [sys.executable, "-m", "benchmarks.gpu.sections.one_step", day.device, backend, problem]
     done = subprocess.run(
         [*command, *step], capture_output=True, text=True, env=os.environ | {"PATH": path}, timeout=max(10, day.left)
     )
