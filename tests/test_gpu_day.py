@@ -82,6 +82,8 @@ def test_whole_rehearsal(tmp_path):
         assert list(records) == [section.name for section in content.sections]
         failed = {name for name, record in records.items() if record["status"] != "passed"}
         assert failed == {name for name, fault in plan.REHEARSED_FAULTS[stage].items() if fault != "missing"}
+    compiled = [row for row in results.rows(found, "times") if row["contender"] == "compiled"]
+    assert [(row["graphs"], row["fell_back"]) for row in compiled] == [(1, False)]
     assert_report(tmp_path, "ratio", "time", "host", "training")
 
 

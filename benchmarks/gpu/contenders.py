@@ -82,14 +82,16 @@ def loss(name: str, d: int, *, rehearse: bool = False) -> peers.Loss:
 def reset() -> None:
     """Forget what was compiled: past eight shapes Dynamo would give up, and run the plain formula in its place."""
     torch.compiler.reset()
-    torch._dynamo.utils.counters.clear()
 
 
-def compiled_whole() -> dict:
-    """Whether all that was compiled since `reset` is one graph each, as Dynamo counts them."""
+@contextmanager
+def counted(row: dict) -> Iterator[None]:
+    """Into the row: whether what is compiled within it is one graph, as Dynamo counts them."""
     counters = torch._dynamo.utils.counters
+    counters.clear()
+    yield
     graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
-    return {"graphs": graphs, "graph_breaks": breaks, "fell_back": graphs == 0 or breaks > 0}
+    row |= {"graphs": graphs, "graph_breaks": breaks, "fell_back": graphs != 1 or breaks > 0}
 
 
 def step(function: peers.Loss, z_s: Tensor, z_t: Tensor) -> Run:

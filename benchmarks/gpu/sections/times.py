@@ -4,6 +4,7 @@ A row is a contender in a cell, with a figure per pass in microseconds: `graph` 
 inputs outside the L2 cache), `host` (issuing a step). `spread` is what the passes of `graph` differ by.
 """
 
+import contextlib
 import gc
 from collections.abc import Iterator, Sequence
 
@@ -59,10 +60,9 @@ def _prepare(day: Day, timer, name: str, d: int, sets: list, row: dict) -> tuple
     """(the eager step, the measurement of graph replay or None); compiles whatever has to be."""
     loss = contenders.loss(name, d, rehearse=day.rehearse)
     steps = [contenders.step(loss, *inputs) for inputs in sets]
-    for _ in range(3):
-        steps[0]()
-    if name in contenders.COMPILED:
-        row |= contenders.compiled_whole()
+    with contenders.counted(row) if name in contenders.COMPILED else contextlib.nullcontext():
+        for _ in range(3):
+            steps[0]()
     # Its own graphs cannot be captured into another.
     captured = None if name == "compiled reduce-overhead" else timer.graph(steps)
     row["rotated_bytes"] = len(sets) * sum(z.nbytes for z in sets[0])
