@@ -1,6 +1,7 @@
 """Builds the native libraries of csrc/ where the tools for them are present; everything else stands in pyproject.toml.
 
-Environment: CUDA_HOME (else found through nvcc), TORCH_CUDA_ARCH_LIST (else a broad default), CXX.
+Environment: CUDA_HOME (else found through nvcc), TORCH_CUDA_ARCH_LIST (else a broad default), CXX, ITRD_LIBRARIES
+("cpu cuda", or one of them), ITRD_REQUIRE_NATIVE=1 (a library that does not compile is an error).
 """
 
 import os
@@ -139,7 +140,10 @@ def extensions_and_commands():
         extra_compile_args=common,
         py_limited_api=True,
     )
-    return [cpu, *cuda_extensions(torch, cpp_extension, common)], {"build_ext": OptionalBuildExtension}
+    wanted = os.environ.get("ITRD_LIBRARIES", "cpu cuda").split()
+    extensions = [cpu] if "cpu" in wanted else []
+    extensions += cuda_extensions(torch, cpp_extension, common) if "cuda" in wanted else []
+    return extensions, {"build_ext": OptionalBuildExtension}
 
 
 refuse_old_setuptools()

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,10 +30,14 @@ from benchmarks.gpu.driver import Driver, commit  # noqa: E402
 from benchmarks.gpu.results import Unusable  # noqa: E402
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        """One line, without the usage that argparse puts before it."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="gpu_day.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="gpu_day.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", choices=plan.STAGES, help="one of the stages; all of them, if not given")
     parser.add_argument("--section", nargs="+", metavar="NAME", help=f"only these: {', '.join(plan.section_names())}")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results.json, or of the report")
@@ -57,18 +62,28 @@ def day(options: argparse.Namespace) -> int:
     unknown = sorted(set(options.section or ()) - set(plan.section_names()))
     if unknown:
         raise Unusable(f"unknown section {', '.join(unknown)}; expected some of {', '.join(plan.section_names())}")
+    stages = [options.stage] if options.stage else list(plan.STAGES)
+    of_stages = {section.name for stage in stages for section in plan.STAGES[stage].sections}
+    if options.section and not of_stages & set(options.section):
+        raise Unusable(
+            f"stage {options.stage} has no {', '.join(options.section)}; it has {', '.join(sorted(of_stages))}"
+        )
     if options.minutes is not None and not 0 < options.minutes < 24 * 60:
         raise Unusable(f"--minutes must be > 0, got {options.minutes:g}")
     out = writable(options.out, "--out")
-    found = results.empty(options.rehearse)
-    if (out / results.NAME).exists():
-        found = results.merge([results.load(out), found])
     facts = {"command": shlex.join(["gpu_day.py", *sys.argv[1:]]), "commit": commit(options.commit)}
     facts |= device(options.rehearse)
+    found = results.empty(options.rehearse)
+    if (out / results.NAME).exists():
+        # Not yet a call of this day, but enough to see whether the two belong together.
+        today = found | {"calls": [{"started": "", **facts}]}
+        found = results.merge([results.load(out), today])
+        found["calls"] = [call for call in found["calls"] if call["started"]]
     default = Path(tempfile.gettempdir()) / f"itrd-gpu-day-{os.getuid() if hasattr(os, 'getuid') else 0}"
     scratch = writable(options.scratch or default / ("rehearsal" if options.rehearse else "day"), "--scratch")
+    # Whoever ends the day ends its sections: they are killed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     driver = Driver(out, scratch, options.rehearse, found, facts)
-    stages = [options.stage] if options.stage else list(plan.STAGES)
     most = plan.REHEARSAL_SECONDS if options.rehearse else float("inf")
     until = time.time() + (options.minutes * 60 if options.minutes else most)
     try:
@@ -84,7 +99,10 @@ def device(rehearse: bool) -> dict:
     """The GPU that is here, seen by a process that takes its context with it. Raises: Unusable, where there is none."""
     if rehearse:
         return {"device": "rehearsal on the CPU"}
-    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True)
+    try:
+        done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=90)
+    except subprocess.TimeoutExpired as late:
+        raise Unusable(f"torch has not found out within {late.timeout:.0f} s whether there is a GPU") from late
     if done.returncode:
         raise Unusable((done.stderr.strip().splitlines() or ["torch cannot be imported"])[-1])
     return json.loads(done.stdout)

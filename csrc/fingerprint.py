@@ -29,7 +29,17 @@ def write_source(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "fingerprint.cpp"
     value = f'"{_MARK}{of_sources()}"'
-    text = f'extern "C" {{ extern const char itrd_fingerprint[]; const char itrd_fingerprint[] = {value}; }}\n'
+    # Nobody refers to it: external, and marked as used where compilers know the attribute, it stays in the library.
+    text = f"""#if defined(__GNUC__)
+#define ITRD_USED __attribute__((used))
+#else
+#define ITRD_USED
+#endif
+extern "C" {{
+extern const char itrd_fingerprint[];
+ITRD_USED const char itrd_fingerprint[] = {value};
+}}
+"""
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
     return path

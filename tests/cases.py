@@ -65,19 +65,24 @@ def gradients(function, inputs, needs="both", upstream=1.0, backward_passes=1):
     return loss.detach(), [z.grad for z in leaves if z.requires_grad]
 
 
-def assert_within_budget(actual, plain, exact, dtype, size=0.0):
-    """Normwise: error ≤ 2 × the plain formula's error + 4 roundings of the dtype, of the larger of ‖exact‖ and `size`.
+def allowed_error(plain, exact, dtype, size=0.0, roundings=None):
+    """Normwise: 2 × the plain formula's error + 4 roundings of the dtype, of the larger of ‖exact‖ and size.
 
     `plain` is the plain formula in `dtype` (float32 for half precision), `exact` the same in float64 on equal inputs,
-    and `size` the norm of what cancels in `exact`.
+    and `size` the norm of what cancels in `exact`; `roundings` stands for the 4 where products are rougher.
     """
     exact = exact.double()
-    error = (actual.double() - exact).norm()
-    # Against itself float64 has no truth above it: both sides round.
-    roundings = 64 if dtype == torch.float64 else 4
-    allowed = 2 * (plain.double() - exact).norm() + roundings * torch.finfo(dtype).eps * max(exact.norm().item(), size)
+    if roundings is None:
+        # Against itself float64 has no truth above it: both sides round.
+        roundings = (64 if dtype == torch.float64 else 4) * torch.finfo(dtype).eps
+    allowed = 2 * (plain.double() - exact).norm() + roundings * max(exact.norm().item(), size)
     # A result below the dtype's normal range is rounded to a multiple of its smallest number.
-    allowed += torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps * exact.numel() ** 0.5
+    return allowed + torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps * exact.numel() ** 0.5
+
+
+def assert_within_budget(actual, plain, exact, dtype, size=0.0):
+    """error ≤ allowed_error, normwise."""
+    error, allowed = (actual.double() - exact.double()).norm(), allowed_error(plain, exact, dtype, size)
     assert error <= allowed, f"error {error:.3g} > {allowed:.3g} allowed, of {exact.norm():.3g}"
 
 

@@ -16,7 +16,14 @@ def project(tmp_path, monkeypatch):
     """The project, whose native code is one line that does not compile."""
     (tmp_path / "itrd_kernels").mkdir()
     (tmp_path / "csrc").mkdir()
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "itrd_kernels/__init__.py"):
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "itrd_kernels/__init__.py",
+        "csrc/fingerprint.py",
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "csrc/ops.cpp").write_text("#error planted\n")
     monkeypatch.chdir(tmp_path)

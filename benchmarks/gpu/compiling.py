@@ -15,8 +15,11 @@ import torch
 
 from benchmarks.gpu import contenders, problems
 from benchmarks.gpu.contenders import KINDS
-from benchmarks.gpu.day import Day, _plain
+from benchmarks.gpu.day import Day, plain
 from benchmarks.gpu.problems import Problem
+
+# Hashes of the kernels that this process has compiled, or found in the cache.
+_SEEN: set[str] = set()
 
 
 class Job(NamedTuple):
@@ -31,10 +34,42 @@ def jobs(day: Day) -> list[Job]:
         return [_triton(f"triton {p.kind} {p.variant}", [p]) for p in few] + [_cell(("float32", 16, 8), "compiled")]
     if day.stage == "right":
         grid = problems.all_problems() + [Problem(*cell, "student") for cell in contenders.FIRST_CELLS]
-        return _by_variant(grid)
+        return [_module(backend) for backend in day.backends] + _by_variant(grid)
     grid = [Problem(*cell, "student") for cell in contenders.all_cells()]
-    modes = [_cell(cell, name) for name in contenders.COMPILED if name != "compiled" for cell in contenders.MODES_CELLS]
-    return modes[::-1] + [_cell(cell, "compiled") for cell in contenders.COMPILED_CELLS] + _by_variant(grid)
+    cells = [_cell(cell, "compiled") for cell in contenders.COMPILED_CELLS]
+    cells += [_cell(cell, "compiled reduce-overhead") for cell in contenders.MODES_CELLS]
+    return [_losses_of_training(), *cells, *_by_variant(grid)]
+
+
+def tuned_jobs(day: Day) -> list[Job]:
+    """Those that choose by timing candidates on the GPU: one at a time, after all others."""
+    if day.rehearse or day.stage == "right":
+        return []
+    return [_cell(cell, "compiled max-autotune") for cell in contenders.MODES_CELLS]
+
+
+def _module(backend: str) -> Job:
+    """What the section `behaviour` compiles."""
+
+    def run(day: Day) -> Iterator[dict]:
+        from benchmarks.gpu.sections import behaviour
+
+        begin = time.time()
+        behaviour.under_compile(day, backend, *behaviour.SHAPE)
+        yield {"cell": "the module", "contender": backend, "seconds": time.time() - begin}
+
+    return Job(f"module {backend}", run)
+
+
+def _losses_of_training() -> Job:
+    def run(day: Day) -> Iterator[dict]:
+        from benchmarks.gpu.sections import training
+
+        begin = time.time()
+        training.compile_losses(day)
+        yield {"cell": "the losses of training", "contender": "compiled", "seconds": time.time() - begin}
+
+    return Job("losses of training", run)
 
 
 def _by_variant(grid: list[Problem]) -> list[Job]:
@@ -55,13 +90,13 @@ def _triton(name: str, members: list[Problem]) -> Job:
 
 
 def _compile(day: Day, problem: Problem) -> Iterator[dict]:
-    """One row per kernel that was not compiled before."""
+    """A row per kernel that this process has not seen; where another has compiled it, it takes no seconds."""
     from compiled import build, instead_of_launching
 
     from itrd_kernels.backends.triton import configurations
 
     arch = "sm_80" if day.rehearse else configurations.architecture(torch.device("cuda", 0))
-    found, seen = [], set()
+    found = []
 
     def take(item) -> None:
         begin = time.time()
@@ -69,8 +104,8 @@ def _compile(day: Day, problem: Problem) -> Iterator[dict]:
             compiled = build(item, arch)
         else:
             compiled = item.kernel.warmup(*item.arguments, grid=(item.programs,), **item.constants)
-        if compiled.hash not in seen:
-            seen.add(compiled.hash)
+        if compiled.hash not in _SEEN:
+            _SEEN.add(compiled.hash)
             row = {"kernel": item.name, "kind": problem.kind, "seconds": time.time() - begin}
             found.append(row | {"shared": compiled.metadata.shared, "shape": f"{problem.n}×{problem.d}"})
 
@@ -110,9 +145,9 @@ def work(spec: Path, number: int) -> None:
     """Claim one job after another, until none or no time is left; rows go to a file of this worker's own."""
     content = json.loads(spec.read_text())
     day, folder = Day(content, spec.parent), Path(content["claims"])
-    for index, job in enumerate(jobs(day)):
+    for index, job in enumerate(tuned_jobs(day) if content["tuned"] else jobs(day)):
         try:
-            os.close(os.open(folder / f"claim-{index}", os.O_CREAT | os.O_EXCL))
+            os.close(os.open(folder / f"claim-{content['tuned']}-{index}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             continue
         if day.left <= 0:
@@ -126,7 +161,7 @@ def work(spec: Path, number: int) -> None:
             rows.append({"failed": f"{type(error).__name__}: {error}"[:500]})
         rows.append({"job_seconds": time.time() - begin})
         with (folder / f"rows-{number}").open("a") as file:
-            file.writelines(json.dumps({"job": job.name, **_plain(row)}) + "\n" for row in rows)
+            file.writelines(json.dumps({"job": job.name, **plain(row)}) + "\n" for row in rows)
         claimed.unlink()
 
 

@@ -92,6 +92,8 @@ def counted(row: dict) -> Iterator[None]:
     yield
     graphs, breaks = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
     row |= {"graphs": graphs, "graph_breaks": breaks, "fell_back": graphs != 1 or breaks > 0}
+    if counters["inductor"]["cudagraph_skips"]:
+        row["cudagraph_skips"] = counters["inductor"]["cudagraph_skips"]
 
 
 def step(function: peers.Loss, z_s: Tensor, z_t: Tensor) -> Run:

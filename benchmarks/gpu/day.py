@@ -38,11 +38,15 @@ class Wrong(Exception):
         self.row = row
 
 
+class DeviceLost(Exception):
+    """After an illegal access every later call fails: only a new process can go on."""
+
+
 @contextlib.contextmanager
 def kept(row: dict) -> Iterator[None]:
     """What goes wrong within it costs this row alone: no memory is a result, anything else a failure.
 
-    Where the device is lost the error goes on to the loop over cases, since nothing after it can succeed.
+    Where the device is lost nothing after it can succeed, and the loop over cases ends.
     """
     import torch
 
@@ -51,14 +55,13 @@ def kept(row: dict) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError:
         row["out_of_memory"] = True
     except Exception as error:
-        if device_lost():
-            raise
         traceback.print_exc()
+        if device_lost():
+            raise DeviceLost from error
         row["failed"] = f"{type(error).__name__}: {error}"[:500]
 
 
 def device_lost() -> bool:
-    """After an illegal access every later call fails: only a new process can go on."""
     import torch
 
     try:
@@ -92,9 +95,10 @@ class Day:
         """Another one for every case and every day; the row of a fault names it."""
         return zlib.crc32(f"{self.spec['seed']} {name}".encode())
 
-    def earlier(self, section: str) -> list[dict]:
-        """The rows of a section that has run before in this call or a call merged with it."""
-        return self.spec["earlier"].get(section, [])
+    @property
+    def ceilings(self) -> list[dict]:
+        """The rows of the section `ceilings`, where it has run before."""
+        return self.spec["ceilings"]
 
     def part(self, name: str) -> bool:
         """Note which part of the case runs now; False where an earlier attempt died in it."""
@@ -118,19 +122,24 @@ class Day:
             (self.folder / "now").write_text(case.name)
             self._go_wrong(index)
             begin = time.time()
-            found = self._outcome(case)
+            try:
+                found = self._outcome(case)
+            except DeviceLost as error:
+                # The case is not done: a new process takes it up again, but for the part that was noted last.
+                write_json(path, {"rows": rows, "done": done, "left_out": left_out})
+                print(f"the device is lost: {error.__cause__}", flush=True)
+                sys.exit(DEVICE_LOST)
             for row in found:
-                rows.append({"case": case.name, **_plain(row)})
+                rows.append({"case": case.name, **plain(row)})
             rows[-1]["case_seconds"] = round(time.time() - begin, 3)
             done.append(case.name)
-            lost = any(row.get("device_lost") for row in found)
-            if lost or time.time() - written > 1:
+            if time.time() - written > 1:
                 written = time.time()
                 write_json(path, {"rows": rows, "done": done, "left_out": left_out})
-            if lost:
-                sys.exit(DEVICE_LOST)
         content = {"rows": rows, "done": done, "left_out": left_out}
         write_json(path, content)
+        # Whatever happens at the end of the process is no case's fault.
+        (self.folder / "now").write_text("")
         return content
 
     def _outcome(self, case: Case) -> list[dict]:
@@ -140,10 +149,13 @@ class Day:
         except Wrong as wrong:
             print(f"{case.name}: {wrong}", flush=True)
             return [{"failed": str(wrong), **wrong.row}]
+        except DeviceLost:
+            raise
         except Exception as error:
             traceback.print_exc()
-            why = f"{type(error).__name__}: {error}"[:500]
-            return [{"failed": why, "device_lost": device_lost()}]
+            if device_lost():
+                raise DeviceLost from error
+            return [{"failed": f"{type(error).__name__}: {error}"[:500]}]
 
     def _go_wrong(self, index: int) -> None:
         """The fault that a rehearsal plans for this section, in its second case."""
@@ -154,12 +166,12 @@ class Day:
             time.sleep(3600)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it: what is not finite becomes text, and seven digits of a number are enough."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return float(f"{value:.7g}") if value - value == 0 else str(value)
     return value if isinstance(value, str | int | bool | None) else str(value)

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from benchmarks.gpu.libraries import ROOT, Library, environment
 
 # What a section may take longer than it should before it is killed.
 GRACE = 6.0
-# How long the sections that need the native library wait for a build.
-BUILD_SECONDS = 150
+# How long the sections that need the native library wait for a build; after that Triton's half goes on alone.
+BUILD_SECONDS = 75
 
 
 class Driver:
@@ -54,6 +55,7 @@ class Driver:
             self.library.wait(min(until - section.fewest, time.time() + BUILD_SECONDS))
         begin = time.time()
         record = {"status": "skipped", "why": "", "started": _now(), "seconds": 0.0, "attempts": [], "rows": []}
+        record |= {"device": self.facts["device"], "commit": self.facts["commit"]}
         if until - begin < section.fewest:
             return record | {"why": f"{max(0, until - begin):.0f} s were left of the {section.fewest} that it needs"}
         deadline = min(begin + seconds, until)
@@ -61,28 +63,29 @@ class Driver:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         skip: list[str] = []
-        # Once more without the case in which it died, if it did.
-        for _ in range(2):
+        # Once more without the case in which it died, for as long as it dies in another one.
+        while len(skip) < plan.MOST_DEATHS:
             attempt = self._attempt(stage, section, folder, deadline, skip)
             record["attempts"].append(attempt)
-            culprit = attempt.pop("culprit")
-            if attempt["exit_status"] == 0 or culprit is None or deadline - time.time() < section.fewest / 2:
+            culprit = attempt.get("died_in")
+            if culprit is None or culprit in skip or deadline - time.time() < section.fewest / 2:
                 break
             skip.append(culprit)
-        return record | self._verdict(folder, record["attempts"]) | {"seconds": round(time.time() - begin, 1)}
+        verdict = self._verdict(folder, record["attempts"], backends_lost(skip))
+        return record | verdict | {"seconds": round(time.time() - begin, 1)}
 
     def _attempt(self, stage: str, section: plan.Section, folder: Path, deadline: float, skip: list[str]) -> dict:
         spec = {
             "section": section.name,
             "stage": stage,
             "rehearse": self.rehearse,
-            "backends": ["triton", "cuda"] if self._library_here() else ["triton"],
+            "backends": [name for name in self._backends() if name not in backends_lost(skip)],
             "scratch": str(self.scratch),
             "until": deadline - (0.08 * (deadline - time.time()) if not self.rehearse else 1),
             "skip": skip,
             "seed": time.time_ns(),
             "fault": self.faults.get(section.name),
-            "earlier": {n: results.rows(self.found, n) for n in ("environment", "ceilings") if n != section.name},
+            "ceilings": results.rows(self.found, "ceilings"),
         }
         path = folder / "spec.json"
         results.write_json(path, spec)
@@ -99,8 +102,11 @@ class Driver:
             lambda: now.stat().st_mtime if now.exists() else time.time(),
             plan.PATIENCE_WITH_A_HANG if spec["fault"] == "hang" else section.patience,
         )
-        culprit = now.read_text() if attempt.exit_status and now.exists() else None
-        return attempt._asdict() | {"culprit": culprit, **({"died_in": culprit} if culprit else {})}
+        noted = now.read_text() if attempt.exit_status and now.exists() else ""
+        return attempt._asdict() | ({"died_in": noted} if noted else {})
+
+    def _backends(self) -> list[str]:
+        return ["triton", "cuda"] if self._library_here() else ["triton"]
 
     def _library_here(self) -> bool:
         return self.library.usable and "libraries" not in self.faults
@@ -110,18 +116,23 @@ class Driver:
             return {"name": self.library.name, "state": "missing", "why": "as the rehearsal of this stage wants it"}
         return self.library.record()
 
-    def _verdict(self, folder: Path, attempts: list[dict]) -> dict:
-        """What the section's own file and its exits amount to."""
+    def _verdict(self, folder: Path, attempts: list[dict], lost: list[str]) -> dict:
+        """What the section's file and exits amount to: "passed", "partly" (some of it was left out) or "failed"."""
         path = folder / "section.json"
         content = {"rows": [], "left_out": []} | (json.loads(path.read_text()) if path.exists() else {})
         rows, left_out = content["rows"], content["left_out"]
         why = [_death(attempt) for attempt in attempts if attempt["exit_status"]]
+        why += [f"{name} was given up after {plan.DEATHS_OF_A_BACKEND} deaths" for name in lost]
         failed = [row for row in rows if row.get("failed")]
         if failed:
             why.append(f"{len(failed)} of {len(rows)} rows failed, the first in {failed[0]['case']}")
         status = "failed" if why else "passed"
+        missing = dict.fromkeys(row["left_out"] for row in rows if row.get("left_out"))
         if left_out:
-            why.append(f"no time for {len(left_out)} cases")
+            missing[f"no time for {len(left_out)} cases"] = None
+        if missing:
+            why += missing
+            status = "partly" if status == "passed" else status
         rows += [{"case": a["died_in"], "failed": _death(a)} for a in attempts if a.get("died_in")]
         return {"status": status, "why": "; ".join(why), "rows": rows, "left_out": left_out}
 
@@ -148,9 +159,16 @@ def commit(given: str | None) -> str | None:
     return head + (" with changes" if changed else "")
 
 
+def backends_lost(deaths: list[str]) -> list[str]:
+    """Backends that so many cases died in that the other one should have the time that is left."""
+    of = lambda name: sum(bool(re.search(rf"\b{name}\b", death)) for death in deaths)  # noqa: E731
+    return [name for name in ("triton", "cuda") if of(name) >= plan.DEATHS_OF_A_BACKEND]
+
+
 def _death(attempt: dict) -> str:
     how = "took too long" if attempt["timed_out"] else f"ended with exit status {attempt['exit_status']}"
-    return how + (f" in {attempt['died_in']}" if attempt.get("died_in") else "")
+    said = attempt["tail"][-1] if attempt["tail"] and not attempt["timed_out"] else ""
+    return how + (f" in {attempt['died_in']}" if attempt.get("died_in") else "") + (f": {said[:200]}" if said else "")
 
 
 def _now() -> str:

@@ -62,10 +62,10 @@ def product_floor(found: dict, cell: Cell) -> float | None:
 
 
 def copy_floor(found: dict, cell: Cell) -> float | None:
-    """Microseconds of the bytes that must move: both inputs read forward and backward, one gradient written."""
+    """Microseconds of the bytes that must move: both inputs, which a cache may keep, read once, a gradient written."""
     kind, n, d = cell
     rate = copy_rate(found)
-    return 5 * n * d * SIZES[kind] / rate * 1e6 if rate else None
+    return 3 * n * d * SIZES[kind] / rate * 1e6 if rate else None
 
 
 def floor(found: dict, cell: Cell) -> float | None:
@@ -80,3 +80,17 @@ def geometric_mean(values: list[float]) -> float:
 def ratios(found: dict, figure: str, peer: str, fused: str) -> list[float]:
     """peer ÷ fused over the cells that have both."""
     return [c[peer] / c[fused] for c in times(found, figure).values() if peer in c and fused in c]
+
+
+def automatic(by_name: dict[str, float]) -> str | None:
+    """The fused backend that `backend="auto"` takes on a GPU."""
+    return next((name for name in ("triton", "cuda") if name in by_name), None)
+
+
+def counts_of_compilation(found: dict) -> dict[str, tuple[int, float]]:
+    """{"Triton" or a contender: (how many were compiled, the longest in seconds)} of what was not in the cache."""
+    groups: dict[str, list[float]] = {}
+    for row in results.rows(found, "compile"):
+        if "seconds" in row and (row["seconds"] > 0.05 or "cell" in row):
+            groups.setdefault("Triton's kernels" if "kernel" in row else row["contender"], []).append(row["seconds"])
+    return {name: (len(seconds), max(seconds)) for name, seconds in groups.items()}

@@ -36,8 +36,7 @@ class Library:
         self.state, self.why, self.seconds = "found", "", 0.0
         refused = self.refused(PACKAGE)
         if refused:
-            self.why = refused
-            self.state = "built" if self.refused(self.folder / "itrd_kernels") is None else "missing"
+            self.state, self.why = "missing", refused
 
     def refused(self, package: Path) -> str | None:
         """None if the library there was built from these sources, else the reason."""
@@ -51,8 +50,13 @@ class Library:
 
     def build(self, environment: dict[str, str], why: str = "") -> None:
         """Start building; `wait` for its end."""
-        self.state, self.why, self.begin = "building", why or self.why, time.time()
+        self.why = why or self.why
         package = self.folder / "itrd_kernels"
+        if self.refused(package) is None:
+            # An earlier call has built it.
+            self.state = "built"
+            return
+        self.state, self.begin = "building", time.time()
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
         objects = self.folder / "objects"
@@ -61,12 +65,9 @@ class Library:
             command = ["tests/cuda_on_host/compile_on_host.py", str(package / f"{self.name}.so"), str(objects)]
         else:
             command = ["setup.py", "build_ext", "--build-lib", str(self.folder), "--build-temp", str(objects)]
-        told = {} if self.rehearse else {"TORCH_CUDA_ARCH_LIST": self.capability or ""}
+        told = {} if self.rehearse else {"TORCH_CUDA_ARCH_LIST": self.capability or "", "ITRD_LIBRARIES": "cuda"}
         with self.log.open("wb") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env={**environment, **told}, stdout=log,
-                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+            self.child = process.start([sys.executable, *command], {**environment, **told}, log, ROOT)
 
     def wait(self, until: float) -> None:
         """Until the build has ended, or `until` (time.time()); a build that takes longer goes on."""
@@ -76,7 +77,7 @@ class Library:
             self.seconds = round(time.time() - self.begin, 1)
             refused = self.refused(self.folder / "itrd_kernels")
             self.state = "missing" if refused else "built"
-            self.why += f"; building it failed with exit status {self.child.returncode}" if refused else ""
+            self.why += f"; building it gave nothing usable: {refused}" if refused else ""
             self.child = None
 
     def stop(self) -> None:
@@ -110,7 +111,5 @@ def environment(scratch: Path, rehearse: bool, import_path: list[str]) -> dict[s
         "OMP_PROC_BIND": "false",
         "TRITON_CACHE_DIR": str(scratch / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
-        # The section `compile` has processes enough; everywhere the same, since caches ask for it.
-        "TORCHINDUCTOR_COMPILE_THREADS": "2",
     }
     return told | ({"TRITON_INTERPRET": "1", "ITRD_CUDA_ON_HOST": "1", "OMP_NUM_THREADS": "1"} if rehearse else {})

@@ -29,23 +29,23 @@ STAGES: dict[str, Stage] = {
         250,
         (
             ENVIRONMENT,
-            Section("compile", 110, 20, 60, 60, needs_libraries=False),
-            Section("parity", 70, 20, 20, 45),
-            Section("behaviour", 30, 10, 20, 40),
-            Section("tests", 75, 20, 75, 60),
-            Section("first_times", 30, 10, 15),
+            Section("compile", 80, 20, 60, 60, needs_libraries=False),
+            Section("parity", 65, 20, 20, 45),
+            Section("behaviour", 45, 12, 30, 40),
+            Section("first_times", 20, 8, 15),
+            Section("tests", 75, 15, 75, 60),
         ),
     ),
     "fast": Stage(
         400,
         (
             ENVIRONMENT,
-            Section("compile", 110, 20, 60, 60, needs_libraries=False),
-            Section("ceilings", 15, 5, 10, needs_libraries=False),
-            Section("times", 160, 30, 25),
-            Section("launches", 25, 10, 15),
+            Section("compile", 100, 20, 80, 60, needs_libraries=False),
+            Section("ceilings", 12, 5, 10, needs_libraries=False),
+            Section("times", 150, 30, 40),
+            Section("launches", 35, 12, 25),
             Section("memory", 20, 8, 15, 35),
-            Section("training", 60, 25, 30, 60),
+            Section("training", 60, 25, 40, 60),
         ),
     ),
     "deep": Stage(
@@ -57,6 +57,9 @@ STAGES: dict[str, Stage] = {
         ),
     ),
 }
+
+# How often a section starts again without the case in which it died, and how many deaths cost a backend its place.
+MOST_DEATHS, DEATHS_OF_A_BACKEND = 8, 3
 
 # What goes wrong in a rehearsal, on purpose: {stage: {section: fault}}, and the libraries of a stage that are missing.
 REHEARSED_FAULTS = {

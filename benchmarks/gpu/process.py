@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 TAIL = 40
 # Between two looks at the clocks: nvidia-smi takes a tenth of a second of the host, which medians do not feel.
@@ -40,11 +40,7 @@ def run(
     """
     begin, sampled, samples, timed_out = time.time(), 0.0, [], False
     with log.open("wb") as output:
-        # A session of its own, so that what it starts dies with it.
-        child = subprocess.Popen(
-            command, cwd=log.parent, env=environment, stdout=output, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        child = start(command, environment, output, log.parent)
         try:
             while child.poll() is None:
                 now = time.time()
@@ -58,14 +54,25 @@ def run(
                 time.sleep(0.05)
         finally:
             end_group(child)
-    return Attempt(child.returncode, timed_out, round(time.time() - begin, 2), last_lines(log), _range(samples))
+    status = -signal.SIGKILL if child.returncode is None else child.returncode
+    return Attempt(status, timed_out, round(time.time() - begin, 2), last_lines(log), _range(samples))
+
+
+def start(command: list[str], environment: dict[str, str], output: IO, folder: Path) -> subprocess.Popen:
+    """In a group of its own, so that what it starts dies with it, and in this session, so that it dies with that."""
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        preexec_fn=os.setpgrp,
+    )  # fmt: skip
 
 
 def end_group(child: subprocess.Popen) -> None:
     """Kill the process and all that it left running."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    # A process that hangs in the driver cannot be killed, and must not hang the day.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=10)
 
 
 def last_lines(log: Path, count: int = TAIL) -> list[str]:

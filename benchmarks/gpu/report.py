@@ -34,6 +34,7 @@ def sections(found: dict, drawn: list[Path], why: str) -> Iterator[str]:
     yield tables.calls(found)
     yield "## What ran\n\n" + tables.what_ran(found)
     for name, text in (
+        ("Compiled", tables.compilation(found)),
         ("Right?", tables.parity(found)),
         ("Behaviour", tables.behaviour(found)),
         ("Tests", tables.tests(found)),

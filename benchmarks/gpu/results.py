@@ -46,6 +46,9 @@ def merge(several: list[dict]) -> dict:
     """Of one section found twice the later one counts, but never one that was skipped over one that ran."""
     if len({content["rehearsal"] for content in several}) > 1:
         raise Unusable("a rehearsal and a day on a GPU cannot be merged: give them folders of their own")
+    devices = dict.fromkeys(call["device"] for content in several for call in content["calls"])
+    if len(devices) > 1:
+        raise Unusable(f"results of {' and '.join(devices)} cannot be merged: give each device a folder of its own")
     merged = empty(several[0]["rehearsal"])
     for content in several:
         merged["calls"] += [call for call in content["calls"] if call not in merged["calls"]]

@@ -26,6 +26,9 @@ def calls(found: dict) -> str:
             f"commit {call['commit'] or 'unknown'}; `{library.get('name', '')}` {library.get('state', '')}{why}: "
             f"`{call['command']}`"
         )
+    commits = dict.fromkeys(r["commit"] for sections in found["sections"].values() for r in sections.values())
+    if len(commits) > 1:
+        lines.append(f"- **Sections of {len(commits)} commits stand side by side:** {', '.join(map(str, commits))}")
     for row in rows(found, "environment")[:1]:
         packages = ", ".join(f"{name} {version}" for name, version in row.get("packages", {}).items() if version)
         lines.append(f"- Python {row.get('python')}, {packages}; CUDA of torch {row.get('torch_cuda')}")
@@ -100,28 +103,22 @@ def ceilings(found: dict) -> str:
 
 
 def device_times(found: dict) -> str:
-    """Graph replay: fused times, ratios, and how far above the floor."""
+    """Graph replay: the fused times, what the others take beside `auto`, and how far that is above the floor."""
     cells = figures.times(found, "graph")
     if not cells:
         return ""
     others = sorted({name for cell in cells.values() for name in cell} - set(FUSED), key=_order)
     fallen, full, lines = figures.fell_back(found), figures.out_of_memory(found), []
     for cell, by_name in cells.items():
-        best = min((by_name[name] for name in FUSED if name in by_name), default=None)
-        floor = figures.floor(found, cell)
+        auto, floor = by_name.get(figures.automatic(by_name)), figures.floor(found, cell)
         ratios = []
         for other in others:
-            text = f"{by_name[other] / best:.2f}" if best and other in by_name else ""
+            text = f"{by_name[other] / auto:.2f}" if auto and other in by_name else ""
             text += " †" if (cell, other) in fallen else ""
             ratios.append(text or ("no memory" if (cell, other) in full else ""))
-        above = f"{best / floor:.1f}" if best and floor else ""
+        above = f"{auto / floor:.1f}" if auto and floor else ""
         lines.append((_name(cell), *(_us(by_name.get(name)) for name in FUSED), *ratios, above))
-    header = (
-        "kind, n × d",
-        *(NAMES[name] for name in FUSED),
-        *(f"{peer(other)} ÷ best fused" for other in others),
-        "best ÷ floor",
-    )
+    header = ("kind, n × d", *(NAMES[name] for name in FUSED), *(f"{peer(other)} ÷ auto" for other in others))
     means = [
         f"{peer(other)} ÷ {NAMES[name]}: geometric mean {figures.geometric_mean(found_):.2f}, "
         f"{min(found_):.2f} to {max(found_):.2f} over {len(found_)} cells"
@@ -129,16 +126,22 @@ def device_times(found: dict) -> str:
         for name in FUSED
         if (found_ := figures.ratios(found, "graph", other, name))
     ]
-    spreads = figures.spreads(found)
     note = (
         "Forward and backward of both terms, the student's gradient, by graph replay on inputs that left the L2 cache. "
-        "The floor is the larger of 4n²d operations and the bytes that must move, at the rates above. Two passes "
-        f"differ by {spreads[len(spreads) // 2]:.1%} in the median and {spreads[-1]:.1%} at most."
-        if spreads
-        else ""
+        "`auto` takes Triton, and CUDA C++ where there is none. The floor is the larger of 4n²d operations and the "
+        "bytes that must move (3nd), at the rates above."
     )
+    spreads = figures.spreads(found)
+    if spreads:
+        note += f" Two passes differ by {spreads[len(spreads) // 2]:.1%} in the median and {spreads[-1]:.1%} at most."
     note += " †: not one graph, so that part of it ran eagerly." if fallen else ""
-    return _join(_table(header, lines), "\n".join(f"- {mean}" for mean in means), note)
+    table = _table((*header, "auto ÷ floor"), lines)
+    return _join(table, "\n".join(f"- {mean}" for mean in means), note, _failures(found, "first_times", "times"))
+
+
+def compilation(found: dict) -> str:
+    lines = [(peer(n), count, f"{most:.1f}") for n, (count, most) in figures.counts_of_compilation(found).items()]
+    return _join(_table(("what", "compiled", "longest, s"), lines), _failures(found, "compile"))
 
 
 def other_times(found: dict) -> str:
@@ -162,7 +165,8 @@ def launches(found: dict) -> str:
             fractions = (f"{row[key]:.0%}" if key in row else "" for key in ("of_copy", "of_product"))
             name = row["kernel"].split("(")[0][-60:]
             lines.append((*about, f"`{name}` × {row['calls']}", _us(row["us"]), f"{row['share']:.0%}", *fractions))
-    return _table(("kind, n × d", "contender", "kernel", "each", "share", "of copy", "of product"), lines)
+    table = _table(("kind, n × d", "contender", "kernel", "each", "share", "of copy", "of product"), lines)
+    return _join(table, _failures(found, "launches"))
 
 
 def memory(found: dict) -> str:
@@ -173,7 +177,7 @@ def memory(found: dict) -> str:
             by_n[row["n"]][row["contender"]] = text
     names = [*FUSED, "plain"]
     lines = [(f"{n:,}", *(found_.get(name, "") for name in names)) for n, found_ in sorted(by_n.items())]
-    return _table(("n (d = 256, float32)", *map(peer, names)), lines)
+    return _join(_table(("n (d = 256, float32)", *map(peer, names)), lines), _failures(found, "memory"))
 
 
 def training(found: dict) -> str:
@@ -186,7 +190,7 @@ def training(found: dict) -> str:
         elif "left_out" in row:
             lines.append((row["setting"], f"left out: {row['left_out']}", "", "", "", "", ""))
     header = ("setting", "loss", "ms a step", "images/s", "rounds differ by", "loss alone, ms", "of the step")
-    return _table(header, lines)
+    return _join(_table(header, lines), _failures(found, "training"))
 
 
 def sanitizer(found: dict) -> str:
@@ -199,32 +203,35 @@ def sanitizer(found: dict) -> str:
 
 
 def counters(found: dict) -> str:
-    shown = (
-        "Duration",
-        "Compute (SM) Throughput",
-        "Memory Throughput",
-        "DRAM Throughput",
-        "Achieved Occupancy",
-        "Registers Per Thread",
-    )
-    lines = [
-        (
-            NAMES[row["backend"]],
-            row["cell"],
-            f"`{row['kernel'].split('(')[0][-60:]}`",
-            *(row.get(name, "") for name in shown),
-        )
-        for row in rows(found, "counters")
-        if "kernel" in row
-    ]
-    return _table(("backend", "n × d", "kernel", *shown), lines)
+    shown = ("Duration", "Compute (SM) Throughput", "Memory Throughput", "DRAM Throughput", "Achieved Occupancy")
+    lines = []
+    for row in rows(found, "counters"):
+        if "kernel" in row:
+            name = f"`{row['kernel'].split('(')[0][-60:]}`"
+            stalls = sorted(row.get("stalls", {}).items(), key=lambda pair: -_number(pair[1]))[:2]
+            why = ", ".join(f"{stall.replace('_', ' ')} {_number(value):.1f}" for stall, value in stalls)
+            figures_ = (row.get(column, "") for column in (*shown, "Registers Per Thread"))
+            lines.append((NAMES[row["backend"]], row["cell"], name, *figures_, why))
+    header = ("backend", "n × d", "kernel", *shown, "Registers", "warps wait for (instructions each)")
+    return _join(_table(header, lines), _failures(found, "counters"))
 
 
-def _failures(found: dict, section: str) -> str:
-    failed = [row for row in rows(found, section) if row.get("failed")]
-    lines = [f"- {row.get('test') or row['case']}: {_cell(row['failed'])}" for row in failed[:40]]
+def _number(text: str) -> float:
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return 0.0
+
+
+def _failures(found: dict, *sections: str) -> str:
+    failed = [row for section in sections for row in rows(found, section) if row.get("failed")]
+    lines = [f"- {_failed_name(row)}: {_cell(row['failed'])}" for row in failed[:40]]
     more = [f"- and {len(failed) - 40} more"] if len(failed) > 40 else []
     return "\n".join(["Failures:\n", *lines, *more]) if failed else ""
+
+
+def _failed_name(row: dict) -> str:
+    return row.get("test") or " · ".join(str(row[key]) for key in ("case", "contender", "job") if row.get(key))
 
 
 def _order(name: str) -> tuple[int, str]:

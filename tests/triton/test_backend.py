@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -20,11 +21,16 @@ def test_missing_triton_is_a_reason(monkeypatch):
     assert "pip install" in triton.unavailable()
 
 
+def test_a_folder_of_that_name_is_not_triton(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: types.SimpleNamespace(origin=None))
+    assert "pip install" in triton.unavailable()
+
+
 @pytest.mark.parametrize(
     ("version", "usable"), [("3.5.1", False), ("3.6.0", True), ("3.8.0+git123", True), ("4.0", True)]
 )
 def test_old_triton_is_a_reason(version, usable, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: types.SimpleNamespace(origin="triton/__init__.py"))
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
     assert (triton.unavailable() is None) == usable
 

@@ -11,10 +11,11 @@ from benchmarks.gpu.day import Case, Day, Wrong
 from itrd_kernels import FusedITRDLoss, itrd_loss
 
 REPEATS, REPLAYS = 20, 3
+SHAPE = (1000, 200)
 
 
 def cases(day: Day) -> Iterator[Case]:
-    n, d = (12, 8) if day.rehearse else (1000, 200)
+    n, d = (12, 8) if day.rehearse else SHAPE
     for backend in day.backends:
         for name, check in CHECKS.items():
             yield Case(f"{backend}: {name}", lambda b=backend, check=check: check(day, b, n, d) or {"ok": True})

@@ -4,6 +4,7 @@ A row is a kernel of a contender in a cell. `of_copy` and `of_product` are the b
 csrc/README.md counts for it, over its time and over what `ceilings` measured; empty for kernels it does not know.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -35,8 +36,9 @@ def profiled(day: Day, cell: contenders.Cell) -> list[dict]:
         kernels: dict[str, list[float]] = {}
         with kept(about), contenders.precision(kind):
             step = contenders.step(contenders.loss(name, d, rehearse=day.rehearse), *inputs)
-            for _ in range(3):
-                step()
+            with contenders.counted(about) if name in contenders.COMPILED else contextlib.nullcontext():
+                for _ in range(3):
+                    step()
             kernels = profile_once(step, on_cpu=day.rehearse)
             about |= {"launches": sum(map(len, kernels.values())), "device_us": sum(map(sum, kernels.values()))}
         for kernel, times in sorted(kernels.items(), key=lambda pair: -sum(pair[1])):
@@ -56,7 +58,7 @@ def profile_once(step, *, on_cpu: bool) -> dict[str, list[float]]:
             torch.cuda.synchronize()
     kernels = defaultdict(list)
     for event in found.events():
-        if event.device_type.name == ("CPU" if on_cpu else "CUDA") and not event.name.startswith("Mem"):
+        if event.device_type.name == ("CPU" if on_cpu else "CUDA") and not event.is_user_annotation:
             kernels[event.name].append(float(event.time_range.elapsed_us()))
     return dict(kernels)
 
@@ -64,7 +66,7 @@ def profile_once(step, *, on_cpu: bool) -> dict[str, list[float]]:
 def _against_ceilings(day: Day, kernel: str, seconds: float, kind: str, n: int, d: int) -> dict:
     size = contenders.KINDS[kind][0].itemsize
     moved, operations = counts(kernel, n, d, size)
-    ceilings = day.earlier("ceilings")
+    ceilings = day.ceilings
     copy = next((row["bytes_per_second"] for row in ceilings if row.get("what") == "copy"), None)
     product = next((row["flops_per_second"] for row in ceilings if row.get("kind") == kind), None)
     found = {}

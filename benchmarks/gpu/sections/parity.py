@@ -6,7 +6,9 @@ accumulate), or a "fault", which is described: the worst index, both values, the
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
+import cases as budgets
 import naive
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from itrd_kernels.functional import itrd_loss
 # What cancels in a gradient is summed on the host up to this n; beyond, nothing of note cancels.
 LARGEST_SIZED = 300
 UPSTREAM = 3.0
+# As by a GradScaler: at large n most entries of a gradient would vanish in float16.
+UPSTREAM_OF_FLOAT16 = 384.0
 
 
 def cases(day: Day) -> Iterator[Case]:
@@ -47,12 +51,12 @@ def check(day: Day, problem: Problem) -> list[dict]:
             got = step(problem, inputs, backend, None)
             row["results"], faults = {}, []
             for name, truth in exact.items():
-                eps = _rounding(problem, name, inputs[0].dtype)
-                allowance = _truncation(problem, inputs)
-                verdict = judge(got[name], plain[name], truth, eps, sizes.get(name, 0.0), allowance)
+                dtype = wide if name == "total" else inputs[0].dtype
+                rough = _roundings(problem), _truncation(problem)
+                verdict = judge(got[name], plain[name], truth, dtype, sizes.get(name, 0.0), *rough)
                 row["results"][name] = verdict[:3]
-                if verdict[2] == "fault":
-                    faults.append(f"{name}: {verdict[3]}")
+                if verdict.verdict == "fault":
+                    faults.append(f"{name}: {verdict.worst}")
             if faults:
                 row |= {"failed": "; ".join(faults), "seed": seed}
     return rows
@@ -68,7 +72,7 @@ def step(problem: Problem, inputs: list[Tensor | None], backend: str, dtype: tor
     losses = itrd_loss(
         *leaves, alpha=what.alpha, beta_corr=what.betas[0], beta_mi=what.betas[1], log=what.log, backend=backend
     )
-    (UPSTREAM * losses.total).backward()
+    (_upstream(problem) * losses.total).backward()
     found = {"total": losses.total.detach()}
     for name, z in zip(("grad_e", "grad_t", "grad_s"), leaves, strict=True):
         if z is not None and z.requires_grad:
@@ -77,26 +81,38 @@ def step(problem: Problem, inputs: list[Tensor | None], backend: str, dtype: tor
     return found
 
 
+class Verdict(NamedTuple):
+    """`error` and `allowed` are relative to the larger of the reference's norm and what cancels in it."""
+
+    error: float
+    allowed: float
+    verdict: str
+    worst: str
+
+
 def judge(
-    got: Tensor, plain: Tensor, exact: Tensor, eps: float, size: float, truncation: float
-) -> tuple[float, float, str, str]:
-    """(relative error, allowed, verdict, description of a fault), normwise; where the truth is not finite, neither is
-    what came."""
-    got, plain, exact = got.double(), plain.double(), exact.double()
-    known = exact.isfinite() & plain.isfinite()
-    norm = torch.where(known, exact, 0.0).norm().item()
-    scale = max(norm, size) or 1.0
-    error = torch.where(known, got - exact, 0.0).norm().item()
-    # Below the dtype's normal range a result is rounded to a multiple of its smallest number.
-    tiny = 1e-7 * exact.numel() ** 0.5 if eps > 1e-4 else 0.0
-    allowed = 2 * torch.where(known, plain - exact, 0.0).norm().item() + eps * scale + tiny
+    got: Tensor,
+    plain: Tensor,
+    exact: Tensor,
+    dtype: torch.dtype,
+    size: float,
+    roundings: float | None,
+    truncation: float,
+) -> Verdict:
+    """Within the budget of tests/cases.py, normwise; where the truth is not finite, what came must not be either."""
+    got, exact = got.double(), exact.double()
+    known = exact.isfinite()
+    got_known, plain_known, exact_known = (torch.where(known, x, 0.0) for x in (got, plain.double(), exact))
+    scale = max(exact_known.norm().item(), size) or 1.0
+    error = (got_known - exact_known).norm().item()
+    allowed = budgets.allowed_error(plain_known, exact_known, dtype, size, roundings).item()
     # NaN and infinity surface: a number in their place would be a silent one.
-    silent = (~exact.isfinite() & got.isfinite()).any().item()
+    silent = (~known & got.isfinite()).any().item()
     if error <= allowed and not silent:
         verdict = "within"
     else:
         verdict = "allowance" if error <= allowed + truncation * scale and not silent else "fault"
-    return error / scale, allowed / scale, verdict, _worst(got, exact) if verdict == "fault" else ""
+    return Verdict(error / scale, allowed / scale, verdict, _worst(got, exact) if verdict == "fault" else "")
 
 
 def _worst(got: Tensor, exact: Tensor) -> str:
@@ -107,21 +123,15 @@ def _worst(got: Tensor, exact: Tensor) -> str:
     return f"worst at {index}: {got[tuple(index)]:.9g}, expected {exact[tuple(index)]:.9g}; {wrong} entries are far off"
 
 
-def _rounding(problem: Problem, name: str, dtype: torch.dtype) -> float:
-    """Four roundings (64 in float64, which has no truth above it) of what the result is held in."""
-    if problem.kind == "tf32" and problem.what.betas[1]:
-        return 4 * 2.0**-10
-    if name == "total" or dtype == torch.float64:
-        wide = torch.promote_types(dtype, torch.float32)
-        return (64 if dtype == torch.float64 else 4) * torch.finfo(wide).eps
-    return 4 * torch.finfo(dtype).eps
+def _roundings(problem: Problem) -> float | None:
+    """Products of tf32 have four roundings of tf32."""
+    return 4 * 2.0**-10 if problem.kind == "tf32" and problem.what.betas[1] else None
 
 
-def _truncation(problem: Problem, inputs: list[Tensor | None]) -> float:
+def _truncation(problem: Problem) -> float:
     """A float32 rounding for each of the d/16 steps in which a matrix unit accumulates a product of rows."""
-    widest = max(z.shape[1] for z in inputs if z is not None)
     half = problem.kind in ("bfloat16", "float16") and problem.what.betas[1] != 0
-    return widest / 16 * 2.0**-23 if half else 0.0
+    return problem.d / 16 * 2.0**-23 if half else 0.0
 
 
 def _sizes(problem: Problem, inputs: list[Tensor | None]) -> dict[str, float]:
@@ -137,4 +147,8 @@ def _sizes(problem: Problem, inputs: list[Tensor | None]) -> dict[str, float]:
     sizes["grad_e"] = beta_corr * correlation[0] + (beta_mi * gram[0] if s is None else 0.0)
     sizes["grad_t"] = beta_corr * correlation[1] + beta_mi * gram[1]
     sizes["grad_s"] = beta_mi * gram[0]
-    return {name: size * (1.0 if name == "total" else UPSTREAM) for name, size in sizes.items()}
+    return {name: size * (1.0 if name == "total" else _upstream(problem)) for name, size in sizes.items()}
+
+
+def _upstream(problem: Problem) -> float:
+    return UPSTREAM_OF_FLOAT16 if problem.kind == "float16" else UPSTREAM

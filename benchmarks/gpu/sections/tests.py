@@ -5,6 +5,7 @@ Its tests with compute-sanitizer are marked slow, and left to the section `sanit
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -23,8 +24,8 @@ def cases(day: Day) -> Iterator[Case]:
 
 
 def run(day: Day) -> list[dict]:
-    report = day.folder / "tests.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "-p", "no:cacheprovider"]
+    report, log = day.folder / "tests.xml", day.folder / "pytest.log"
+    command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu and not slow", "-p", "no:cacheprovider"]
     # From another folder than the checkout, whose package would come before a library that was built for the day.
     command += [f"--junitxml={report}", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), str(TESTS)]
     if importlib.util.find_spec("xdist"):
@@ -32,21 +33,33 @@ def run(day: Day) -> list[dict]:
     if day.rehearse:
         command += ["-k", "repeat or module"]
     told = os.environ | ({"ITRD_GPU_TESTS_ON_CPU": "1"} if day.rehearse else {})
-    try:
-        done = subprocess.run(
-            command, cwd=day.folder, env=told, capture_output=True, text=True, timeout=max(5, day.left)
-        )
-    except subprocess.TimeoutExpired as late:
-        text = (late.stdout or b"").decode(errors="replace")
-        raise Wrong(f"not done after {late.timeout:.0f} s", tail=text.splitlines()[-20:]) from late
+    with log.open("wb") as output:
+        try:
+            done = subprocess.run(
+                command, cwd=day.folder, env=told, stdout=output, stderr=subprocess.STDOUT, timeout=max(5, day.left)
+            )
+        except subprocess.TimeoutExpired:
+            return so_far(log.read_text(errors="replace"))
+    lines = log.read_text(errors="replace").splitlines()
     if not report.exists():
-        said = (done.stdout + done.stderr).splitlines()[-20:]
-        raise Wrong(f"pytest ended with exit status {done.returncode}", tail=said)
+        raise Wrong(f"pytest ended with exit status {done.returncode}", tail=lines[-20:])
     rows = outcomes(report)
-    summary = {"summary": (done.stdout.splitlines() or [""])[-1], "exit_status": done.returncode}
+    summary = {"summary": lines[-1].strip("= ") if lines else "", "exit_status": done.returncode}
     if done.returncode and not any(row.get("failed") for row in rows):
         summary["failed"] = f"pytest ended with exit status {done.returncode}"
     return [*rows, summary]
+
+
+def so_far(text: str) -> list[dict]:
+    """What the lines of `pytest -v` say, where there was no time for its report."""
+    found = re.findall(
+        r"(PASSED|FAILED|ERROR)\s+(\S*test_gpu\.py\S+)|(\S*test_gpu\.py\S+)\s+(PASSED|FAILED|ERROR)", text
+    )
+    ended = [(first or second, outcome_1 or outcome_2) for outcome_1, first, second, outcome_2 in found]
+    rows = [{"test": name, "failed": "see the log"} for name, outcome in ended if outcome != "PASSED"]
+    passed = sum(outcome == "PASSED" for _, outcome in ended)
+    summary = f"{passed} passed, {len(rows)} failed when the time was over"
+    return [*rows, {"summary": summary, "left_out": "no time for all tests"}]
 
 
 def outcomes(report: Path) -> list[dict]:

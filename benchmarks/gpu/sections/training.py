@@ -20,6 +20,7 @@ from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.day import Case, Day, kept
 from itrd_kernels import itrd_loss
 
+IMAGENET_WIDTHS, CIFAR_WIDTHS = (512, 2048), (128, 128)
 WARM_UP, ROUNDS, SECONDS_OF_ROUND, OWN = 3, 5, 0.3, 7
 
 
@@ -54,8 +55,10 @@ def train(day: Day, setting_name: str, make: Callable[[Day], Setting], names: li
         row = {"setting": setting_name, "contender": name, "place": place, "batch": len(setting.labels)}
         rows.append(row)
         with kept(row):
-            criterion = None if name == "cross-entropy alone" else _criterion(day, name, setting)
+            criterion = None if name == "cross-entropy alone" else _criterion(day, name, setting.widths)
             rounds, own = _steps(day, setting, criterion)
+            if name in contenders.COMPILED:
+                row["graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
             whole = statistics.median(rounds)
             row |= {"step_ms": whole * 1e3, "images_per_second": len(setting.labels) / whole}
             row["spread"] = (max(rounds) - min(rounds)) / whole
@@ -64,9 +67,21 @@ def train(day: Day, setting_name: str, make: Callable[[Day], Setting], names: li
     return rows
 
 
-def _criterion(day: Day, name: str, setting: Setting) -> nn.Module:
+def compile_losses(day: Day) -> None:
+    """What torch.compile makes of both settings' losses, into the caches that the section shares with `compile`."""
+    for batch, widths, autocast in ((256, IMAGENET_WIDTHS, True), (64, CIFAR_WIDTHS, False)):
+        contenders.reset()
+        z_s, z_t = (torch.randn(batch, width, device=day.device) for width in widths)
+        with torch.autocast(day.device, torch.bfloat16, enabled=autocast):
+            # Under autocast the features of both networks are in bfloat16.
+            dtype = torch.bfloat16 if autocast else torch.float32
+            loss = _criterion(day, "compiled", widths)(z_s.to(dtype).requires_grad_(), z_t.to(dtype))
+        loss.backward()
+
+
+def _criterion(day: Day, name: str, widths: tuple[int, int]) -> nn.Module:
     """An embedding, the same for every contender, and the loss of both terms on the embedded features."""
-    d_s, d_t = setting.widths
+    d_s, d_t = widths
     if name in contenders.FUSED:
         loss = lambda z_e, z_t: itrd_loss(z_e, z_t, backend=name).total  # noqa: E731
     else:
@@ -131,7 +146,7 @@ def imagenet(day: Day) -> Setting:
     models = [model.to(memory_format=torch.channels_last) for model in (teacher, student)]
     images = torch.randn(batch, 3, size, size, device=day.device).to(memory_format=torch.channels_last)
     labels = torch.randint(1000, (batch,), device=day.device)
-    return Setting(*models, images, labels, (512, 2048), True, list(student.parameters()))
+    return Setting(*models, images, labels, IMAGENET_WIDTHS, True, list(student.parameters()))
 
 
 def cifar(day: Day) -> Setting:
@@ -149,7 +164,7 @@ def cifar(day: Day) -> Setting:
         return run
 
     return Setting(
-        with_features(teacher), with_features(student), images, labels, (128, 128), False, list(student.parameters())
+        with_features(teacher), with_features(student), images, labels, CIFAR_WIDTHS, False, list(student.parameters())
     )
 
 

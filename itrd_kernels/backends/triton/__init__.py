@@ -16,7 +16,9 @@ def interpreting() -> bool:
 
 def unavailable() -> str | None:
     """None if the operators can be registered, else the reason and the remedy."""
-    if importlib.util.find_spec("triton") is None:
+    spec = importlib.util.find_spec("triton")
+    # A folder that happens to be called so has no origin.
+    if spec is None or spec.origin is None:
         return "Triton is not installed; pip install 'itrd-kernels[triton]' (Linux), or use backend='auto'"
     version = triton_version()
     if version is not None and version < OLDEST:
