@@ -63,7 +63,7 @@ $(OLDEST)/.ready: $(OLDEST)/.dependencies setup.py pyproject.toml $(NATIVE_SOURC
 oldest: $(OLDEST)/.ready
 	PYTHONSAFEPATH=1 $(OLDEST)/bin/python -m itrd_kernels
 	PYTHONSAFEPATH=1 $(OLDEST)/bin/python -m pytest -n 2 -m 'not slow and not gpu' \
-		-k 'not (hard_inputs or planted_bugs or leave_the_caches or reference-inductor or avx or amx or sm_90 or gfx942)' $(OLDEST_TESTS)
+		-k 'not (hard_inputs or planted_bugs or leave_the_caches or reference-inductor or avx or amx or portable or test_launches or sm_90 or gfx942)' $(OLDEST_TESTS)
 
 # Evidence from the GPU that is here: with the environment's Python, or the system's where there is none; nothing is
 # installed.
