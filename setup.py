@@ -141,6 +141,8 @@ def extensions_and_commands():
         py_limited_api=True,
     )
     wanted = os.environ.get("ITRD_LIBRARIES", "cpu cuda").split()
+    if not wanted or set(wanted) - {"cpu", "cuda"}:
+        sys.exit(f"itrd_kernels: ITRD_LIBRARIES must be 'cpu cuda' or one of them, got {' '.join(wanted)!r}")
     extensions = [cpu] if "cpu" in wanted else []
     extensions += cuda_extensions(torch, cpp_extension, common) if "cuda" in wanted else []
     return extensions, {"build_ext": OptionalBuildExtension}

@@ -56,3 +56,9 @@ def test_old_setuptools_is_named(project):
     done = build(PYTHONPATH=str(project))
     assert done.returncode != 0
     assert "needs setuptools >= 77, but 76.1.0 is installed; pip install 'setuptools>=77'" in done.stderr
+
+
+def test_libraries_that_there_are_not(project):
+    done = build(ITRD_LIBRARIES="cpu gpu")
+    assert done.returncode != 0
+    assert "ITRD_LIBRARIES must be 'cpu cuda' or one of them, got 'cpu gpu'" in done.stderr

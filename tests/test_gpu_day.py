@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import gpu_day
-from benchmarks.gpu import plan, process, report, results
+from benchmarks.gpu import libraries, plan, process, report, results
 from benchmarks.gpu.driver import Driver
 from benchmarks.gpu.libraries import PACKAGE, Library
 from benchmarks.gpu.sections import counters, parity, sanitizer, tests
@@ -157,6 +157,25 @@ def test_a_library_that_is_not_of_these_sources_is_refused(tmp_path, fault):
         (tmp_path / built.name).write_bytes(content[:mark] + other + content[mark + 64 :])
     reason = library.refused(tmp_path)
     assert ("there is no" if fault == "missing" else "was built from other sources") in reason
+
+
+def test_a_refused_library_cannot_be_imported(tmp_path, monkeypatch):
+    """Not while another one is built, and not where that fails: the package's copy goes before the checkout."""
+    checkout = tmp_path / "checkout/itrd_kernels"
+    shutil.copytree(PACKAGE, checkout, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (checkout / "_cuda.abi3.so").write_text("built from csrc long ago")
+    monkeypatch.setattr(libraries, "PACKAGE", checkout)
+    monkeypatch.setattr(process, "start", lambda *_: subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]))
+    library = Library(tmp_path / "scratch", rehearse=False, capability="9.0")
+    assert library.state == "missing"
+    library.build({})
+    for state in ("building", "missing"):
+        assert (library.state, library.usable) == (state, False)
+        (folder,) = library.import_path()
+        assert (Path(folder) / "itrd_kernels/__init__.py").exists()
+        assert not list(Path(folder).rglob("*.so"))
+        library.wait(time.time() + 20)
+    assert "gave nothing usable: there is no _cuda" in library.why
 
 
 @pytest.mark.parametrize(

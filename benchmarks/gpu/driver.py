@@ -91,7 +91,7 @@ class Driver:
         results.write_json(path, spec)
         now = folder / "now"
         now.unlink(missing_ok=True)
-        told = environment(self.scratch, self.rehearse, self.library.import_path() if self._library_here() else [])
+        told = environment(self.scratch, self.rehearse, self.library.import_path())
         if "libraries" in self.faults:
             told.pop("ITRD_CUDA_ON_HOST", None)
         attempt = process.run(

@@ -52,15 +52,14 @@ class Library:
         """Start building; `wait` for its end."""
         self.why = why or self.why
         package = self.folder / "itrd_kernels"
+        # Anew in every call: the Python code may have changed since an earlier one built the library.
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"), dirs_exist_ok=True)
         if self.refused(package) is None:
-            # An earlier call has built it.
             self.state = "built"
             return
         self.state, self.begin = "building", time.time()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
         objects = self.folder / "objects"
-        objects.mkdir()
+        objects.mkdir(exist_ok=True)
         if self.rehearse:
             command = ["tests/cuda_on_host/compile_on_host.py", str(package / f"{self.name}.so"), str(objects)]
         else:
@@ -91,8 +90,8 @@ class Library:
         return self.state in ("found", "built")
 
     def import_path(self) -> list[str]:
-        """What goes before the checkout on the sections' path."""
-        return [str(self.folder)] if self.state == "built" else []
+        """What goes before the checkout on the sections' path: never a package with a library that was refused."""
+        return [] if self.state == "found" else [str(self.folder)]
 
     def record(self) -> dict:
         tail = process.last_lines(self.log, 12) if self.state == "missing" and self.log.exists() else []
