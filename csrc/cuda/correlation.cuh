@@ -134,8 +134,8 @@ __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   return m;
 }
 
-// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled, and
-// in double, since its sums run over all rows in turn, and one row may outweigh what the others differ by.
+// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled,
+// and in double, since its sums run over all rows in turn, and one row may outweigh what the others differ by.
 template <class T>
 struct ScaledColumn {
   const View<T>& z;
