@@ -1,6 +1,7 @@
 """compute-sanitizer's four tools over steps of both backends, without PyTorch's pool of memory, which hides overruns.
 
-A row is a tool on a backend: how many errors it counted, and what it said of the first.
+A row is a tool on a backend: how many errors it counted, and what it said of the first. Each backend runs once without
+a tool before: what fails there is not the tool's finding, and Triton's kernels are compiled then.
 """
 
 import re
@@ -22,7 +23,7 @@ OURS = "regex=itrd|statistics_kernel|potential_kernel|product_kernel|gradient_ke
 def cases(day: Day) -> Iterator[Case]:
     if day.rehearse:
         tools.write_stand_in(day, "compute-sanitizer", "========= ERROR SUMMARY: 0 errors")
-    for tool in TOOLS:
+    for tool in ("no tool", *TOOLS):
         for backend in day.backends:
             yield Case(f"{tool} {backend}", lambda tool=tool, backend=backend: watch(day, tool, backend))
 
@@ -36,10 +37,15 @@ def options(tool: str) -> list[str]:
 
 def watch(day: Day, tool: str, backend: str) -> dict:
     row = {"tool": tool, "backend": backend}
+    problems = ["float32:6×5:raw"] if day.rehearse else PROBLEMS
+    if tool == "no tool":
+        status, text = tools.watch(day, [], backend, problems)
+        if status:
+            raise Wrong(f"exit status {status}", **row, tail=text.splitlines()[-20:])
+        return row | {"errors": "it runs"}
     program = tools.find(day, "compute-sanitizer")
     if program is None:
         return row | {"left_out": "there is no compute-sanitizer"}
-    problems = ["float32:6×5:raw"] if day.rehearse else PROBLEMS
     status, text = tools.watch(day, [program, *options(tool)], backend, problems, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     summary = re.search(r"(?:ERROR|RACECHECK) SUMMARY: (.*)", text)
     row |= {"errors": summary[1] if summary else None, "exit_status": status}
