@@ -13,6 +13,7 @@ import pytest
 import torch
 from cases import DTYPES, assert_within_budget, features
 
+from benchmarks.gpu.clock import capture
 from benchmarks.gpu.contenders import precision
 from itrd_kernels import FusedITRDLoss, backends
 from itrd_kernels.functional import itrd_loss
@@ -212,19 +213,12 @@ def test_cuda_graph(gpu_backend):
         total = itrd_loss(*leaves, backend=gpu_backend).total
         return total, *torch.autograd.grad(total, leaves)
 
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = run()
+    replay, captured = capture(run)
     fresh = on_gpu(128, 64, 32, torch.float32)
     with torch.no_grad():
         for leaf, z in zip(leaves, fresh, strict=True):
             leaf.copy_(z * 1.5 + 0.25)
-    graph.replay()
+    replay()
     assert all(torch.equal(a, b) for a, b in zip(captured, run(), strict=True))
 
 

@@ -33,10 +33,7 @@ class Clock:
         return torch.empty(2 * self.l2_bytes, dtype=torch.int8, device=self.device)
 
     def sets(self, bytes_of_one: int) -> int:
-        """Sets of inputs to rotate: beyond twice the L2 cache together, and not too many to capture.
-
-        What is swept out before each replay is cold for the first set; the others have to be where it was not.
-        """
+        """Sets of inputs to rotate: beyond twice the L2 cache together, and not too many to capture."""
         return min(max(2, math.ceil(2.2 * self.l2_bytes / bytes_of_one)), MOST_SETS)
 
     def graph(self, steps: list[Run]) -> Callable[[], float]:

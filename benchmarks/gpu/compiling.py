@@ -48,28 +48,47 @@ def tuned_jobs(day: Day) -> list[Job]:
     return [_cell(cell, "compiled max-autotune") for cell in contenders.MODES_CELLS]
 
 
+def _timed(name: str, cell: str, contender: str, compile_it: Callable[[Day], object]) -> Job:
+    """A job of torch.compile's: one row, with its seconds."""
+
+    def run(day: Day) -> Iterator[dict]:
+        begin = time.time()
+        compile_it(day)
+        yield {"cell": cell, "contender": contender, "seconds": time.time() - begin}
+
+    return Job(name, run)
+
+
 def _module(backend: str) -> Job:
     """What the section `behaviour` compiles."""
 
-    def run(day: Day) -> Iterator[dict]:
+    def compile_it(day: Day) -> None:
         from benchmarks.gpu.sections import behaviour
 
-        begin = time.time()
         behaviour.under_compile(day, backend, *behaviour.SHAPE)
-        yield {"cell": "the module", "contender": backend, "seconds": time.time() - begin}
 
-    return Job(f"module {backend}", run)
+    return _timed(f"module {backend}", "the module", backend, compile_it)
 
 
 def _losses_of_training() -> Job:
-    def run(day: Day) -> Iterator[dict]:
+    def compile_it(day: Day) -> None:
         from benchmarks.gpu.sections import training
 
-        begin = time.time()
         training.compile_losses(day)
-        yield {"cell": "the losses of training", "contender": "compiled", "seconds": time.time() - begin}
 
-    return Job("losses of training", run)
+    return _timed("losses of training", "the losses of training", "compiled", compile_it)
+
+
+def _cell(cell: contenders.Cell, name: str) -> Job:
+    kind, n, d = cell
+
+    def compile_it(day: Day) -> None:
+        contenders.reset()
+        with contenders.precision(kind):
+            loss = contenders.loss(name, d, rehearse=day.rehearse)
+            contenders.step(loss, *contenders.features(n, d, KINDS[kind][0], day.device))()
+
+    return _timed(f"{name} {kind} {n}×{d}", f"{kind} {n}×{d}", name, compile_it)
 
 
 def _by_variant(grid: list[Problem]) -> list[Job]:
@@ -125,20 +144,6 @@ def _operators(problem: Problem, device: str) -> None:
     *scalars, moments, dgram_s, dgram_t = launch.forward(z_e, z_t, z_s, what.alpha, *what.betas, what.log, *want, tf32)
     g = torch.ones_like(scalars[0])
     launch.backward(g, None, None, z_e, z_t, z_s, moments, dgram_s, dgram_t, *what.betas, *want)
-
-
-def _cell(cell: tuple[str, int, int], name: str) -> Job:
-    kind, n, d = cell
-
-    def run(day: Day) -> Iterator[dict]:
-        begin = time.time()
-        contenders.reset()
-        with contenders.precision(kind):
-            loss = contenders.loss(name, d, rehearse=day.rehearse)
-            contenders.step(loss, *contenders.features(n, d, KINDS[kind][0], day.device))()
-        yield {"cell": f"{kind} {n}×{d}", "contender": name, "seconds": time.time() - begin}
-
-    return Job(f"{name} {kind} {n}×{d}", run)
 
 
 def work(spec: Path, number: int) -> None:

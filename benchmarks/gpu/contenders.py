@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import peers
+from benchmarks.gpu.plan import FUSED
 from itrd_kernels import FusedITRDLoss
 
 Run = Callable[[], object]
 # (kind, n, d)
 Cell = tuple[str, int, int]
 
-FUSED = ("triton", "cuda")
 # torch.compile's modes, as contenders; `reduce-overhead` captures graphs of its own.
 COMPILED = {
     "compiled": None,
@@ -103,7 +103,7 @@ def step(function: peers.Loss, z_s: Tensor, z_t: Tensor) -> Run:
 
 def names(backends: list[str], cell: Cell) -> list[str]:
     """The contenders of a cell: both fused backends, the paper's formula in the same dtype, and that compiled."""
-    found = [name for name in FUSED if name in backends] + ["plain"]
+    found = [*backends, "plain"]
     if cell in COMPILED_CELLS or cell == REHEARSED_CELLS[0]:
         found.append("compiled")
     if cell in MODES_CELLS:

@@ -31,8 +31,9 @@ class Driver:
         call = {"stage": name, "started": _now(), **self.facts}
         self.found["calls"].append(call)
         self.faults = plan.REHEARSED_FAULTS[name] if self.rehearse else {}
+        self.library.withheld = "libraries" in self.faults
         print(f"stage {name}, {seconds:.0f} s", flush=True)
-        if not self.library.usable and "libraries" not in self.faults:
+        if not self.library.usable and not self.library.withheld:
             print(f"  {self.library.why}: building", flush=True)
             self.library.build(environment(self.scratch, self.rehearse, []))
         for section in plan.STAGES[name].sections:
@@ -40,13 +41,13 @@ class Driver:
                 continue
             record = self.run_section(name, section, until)
             results.add(self.found, name, section.name, record)
-            call["libraries"], call["seconds"] = self._libraries(), round(time.time() - until + seconds, 1)
+            call["libraries"], call["seconds"] = self.library.record(), round(time.time() - until + seconds, 1)
             self.write()
             print(f"  {section.name:<12} {record['status']:<8} {record['seconds']:6.1f} s  {record['why']}", flush=True)
             if section.name == "environment":
                 self._rebuild_what_does_not_load(record)
         self.library.stop()
-        call["libraries"] = self._libraries()
+        call["libraries"] = self.library.record()
         self.write()
 
     def run_section(self, stage: str, section: plan.Section, until: float) -> dict:
@@ -92,7 +93,7 @@ class Driver:
         now = folder / "now"
         now.unlink(missing_ok=True)
         told = environment(self.scratch, self.rehearse, self.library.import_path())
-        if "libraries" in self.faults:
+        if self.library.withheld:
             told.pop("ITRD_CUDA_ON_HOST", None)
         attempt = process.run(
             [sys.executable, "-m", "benchmarks.gpu.day", str(path)],
@@ -106,15 +107,7 @@ class Driver:
         return attempt._asdict() | ({"died_in": noted} if noted else {})
 
     def _backends(self) -> list[str]:
-        return ["triton", "cuda"] if self._library_here() else ["triton"]
-
-    def _library_here(self) -> bool:
-        return self.library.usable and "libraries" not in self.faults
-
-    def _libraries(self) -> dict:
-        if "libraries" in self.faults:
-            return {"name": self.library.name, "state": "missing", "why": "as the rehearsal of this stage wants it"}
-        return self.library.record()
+        return [name for name in plan.FUSED if name != "cuda" or self.library.usable]
 
     def _verdict(self, folder: Path, attempts: list[dict], lost: list[str]) -> dict:
         """What the section's file and exits amount to: "passed", "partly" (some of it was left out) or "failed"."""
@@ -139,7 +132,7 @@ class Driver:
     def _rebuild_what_does_not_load(self, record: dict) -> None:
         """A library of the right sources may still be for another torch, Python or system."""
         reasons = [row["load_error"] for row in record["rows"] if row.get("load_error")]
-        if reasons and self.library.state == "found" and "libraries" not in self.faults:
+        if reasons and self.library.state == "found" and not self.library.withheld:
             self.library.build(environment(self.scratch, self.rehearse, []), reasons[0])
 
     def write(self) -> None:
@@ -162,7 +155,7 @@ def commit(given: str | None) -> str | None:
 def backends_lost(deaths: list[str]) -> list[str]:
     """Backends that so many cases died in that the other one should have the time that is left."""
     of = lambda name: sum(bool(re.search(rf"\b{name}\b", death)) for death in deaths)  # noqa: E731
-    return [name for name in ("triton", "cuda") if of(name) >= plan.DEATHS_OF_A_BACKEND]
+    return [name for name in plan.FUSED if of(name) >= plan.DEATHS_OF_A_BACKEND]
 
 
 def _death(attempt: dict) -> str:

@@ -4,6 +4,7 @@ import math
 import statistics
 
 from benchmarks.gpu import results
+from benchmarks.gpu.plan import FUSED
 
 SIZES = {"float64": 8, "float32": 4, "tf32": 4, "bfloat16": 2, "float16": 2}
 Cell = tuple[str, int, int]
@@ -42,29 +43,24 @@ def _marked(found: dict, mark: str) -> set[tuple[Cell, str]]:
     return {((row["kind"], row["n"], row["d"]), row["contender"]) for row in rows if row.get(mark)}
 
 
-def copy_rate(found: dict) -> float | None:
-    """Bytes per second."""
-    rates = [row["bytes_per_second"] for row in results.rows(found, "ceilings") if row.get("what") == "copy"]
-    return rates[-1] if rates else None
-
-
-def product_rates(found: dict) -> dict[str, float]:
-    """{kind: operations per second} of large matrix products."""
-    rows = [row for row in results.rows(found, "ceilings") if row.get("what") == "product"]
-    return {row["kind"]: row["flops_per_second"] for row in rows if "flops_per_second" in row}
+def reached(ceilings: list[dict]) -> tuple[float | None, dict[str, float]]:
+    """Of the rows of that section: bytes per second of a copy, {kind: operations per second of a matrix product}."""
+    copies = [row["bytes_per_second"] for row in ceilings if "bytes_per_second" in row]
+    products = {row["kind"]: row["flops_per_second"] for row in ceilings if "flops_per_second" in row}
+    return copies[-1] if copies else None, products
 
 
 def product_floor(found: dict, cell: Cell) -> float | None:
     """Microseconds of 4n²d operations, which losses and the student's gradient need."""
     kind, n, d = cell
-    rate = product_rates(found).get(kind)
+    rate = reached(results.rows(found, "ceilings"))[1].get(kind)
     return 4 * n * n * d / rate * 1e6 if rate else None
 
 
 def copy_floor(found: dict, cell: Cell) -> float | None:
     """Microseconds of the bytes that must move: both inputs, which a cache may keep, read once, a gradient written."""
     kind, n, d = cell
-    rate = copy_rate(found)
+    rate, _ = reached(results.rows(found, "ceilings"))
     return 3 * n * d * SIZES[kind] / rate * 1e6 if rate else None
 
 
@@ -84,7 +80,7 @@ def ratios(found: dict, figure: str, peer: str, fused: str) -> list[float]:
 
 def automatic(by_name: dict[str, float]) -> str | None:
     """The fused backend that `backend="auto"` takes on a GPU."""
-    return next((name for name in ("triton", "cuda") if name in by_name), None)
+    return next((name for name in FUSED if name in by_name), None)
 
 
 def counts_of_compilation(found: dict) -> dict[str, tuple[int, float]]:

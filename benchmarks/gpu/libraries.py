@@ -34,6 +34,8 @@ class Library:
         self.log = scratch / "build.log"
         self.child: subprocess.Popen | None = None
         self.state, self.why, self.seconds = "found", "", 0.0
+        # Whether a rehearsal does without it.
+        self.withheld = False
         refused = self.refused(PACKAGE)
         if refused:
             self.state, self.why = "missing", refused
@@ -87,13 +89,15 @@ class Library:
 
     @property
     def usable(self) -> bool:
-        return self.state in ("found", "built")
+        return self.state in ("found", "built") and not self.withheld
 
     def import_path(self) -> list[str]:
         """What goes before the checkout on the sections' path: never a package with a library that was refused."""
         return [] if self.state == "found" else [str(self.folder)]
 
     def record(self) -> dict:
+        if self.withheld:
+            return {"name": self.name, "state": "missing", "why": "as the rehearsal of this stage wants it"}
         tail = process.last_lines(self.log, 12) if self.state == "missing" and self.log.exists() else []
         return {"name": self.name, "state": self.state, "why": self.why, "seconds": self.seconds, "tail": tail}
 

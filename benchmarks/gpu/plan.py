@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+# The fused backends of a GPU, in the order in which "auto" prefers them.
+FUSED = ("triton", "cuda")
+
 
 class Section(NamedTuple):
     """`seconds` is what it may take, `fewest` what must be left to start it, `patience` what one case may take.

@@ -39,28 +39,39 @@ def draw(found: dict, folder: Path) -> Iterator[Path]:
             yield folder / f"{name}.png"
 
 
-def _panels(cells: list, height: float = 4.2):
-    """One panel a kind that has cells, one above the other."""
-    kinds = [kind for kind in KINDS if any(cell[0] == kind for cell in cells)]
-    if not kinds:
+def _panels(found: dict, figure_of: str, title: str, height: float = 4.2):
+    """(the figure or None, [(kind, axes, its cells with their times)]): a panel a kind, one above the other."""
+    cells = figures.times(found, figure_of)
+    of_kinds = {kind: [item for item in cells.items() if item[0][0] == kind] for kind in KINDS}
+    of_kinds = {kind: mine for kind, mine in of_kinds.items() if mine}
+    if not of_kinds:
         return None, []
-    figure, axes = pyplot.subplots(len(kinds), 1, figsize=(9, height * len(kinds)), layout="constrained", squeeze=False)
-    return figure, list(zip(kinds, axes[:, 0], strict=True))
+    size = (9, height * len(of_kinds))
+    figure, axes = pyplot.subplots(len(of_kinds), 1, figsize=size, layout="constrained", squeeze=False)
+    figure.suptitle(title)
+    return figure, [(kind, panel, mine) for (kind, mine), panel in zip(of_kinds.items(), axes[:, 0], strict=True)]
+
+
+def _draw(axes, points: list[tuple[float, float]], **style) -> None:
+    if points:
+        axes.plot(*zip(*points, strict=True), **style)
+
+
+def _finish(axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _ratio(found: dict):
-    cells = figures.times(found, "graph")
-    figure, panels = _panels(list(cells))
-    for kind, axes in panels:
-        mine = [(cell, times) for cell, times in cells.items() if cell[0] == kind]
-        for name in STYLES:
+    figure, panels = _panels(found, "graph", "Device time of forward + backward")
+    for kind, axes, mine in panels:
+        for name, style in STYLES.items():
             points = []
             for place, (_, times) in enumerate(mine):
                 auto = figures.automatic(times)
                 if auto and auto != name and name in times:
                     points.append((place, times[name] / times[auto]))
-            if points:
-                axes.plot(*zip(*points, strict=True), linestyle="none", markersize=7, **STYLES[name])
+            _draw(axes, points, linestyle="none", markersize=7, **style)
         axes.axhline(1, **LIMIT)
         _shapes(axes, [cell for cell, _ in mine])
         axes.set_yscale("log")
@@ -69,60 +80,45 @@ def _ratio(found: dict):
         axes.set_yticks(ticks, [f"{tick:g}×" for tick in ticks])
         axes.minorticks_off()
         axes.set_ylabel("time ÷ time of what auto takes")
-        axes.set_title(f"{kind}: above the line, fused is faster", fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
-    if figure:
-        figure.suptitle("Device time of forward + backward")
+        _finish(axes, f"{kind}: above the line, fused is faster")
     return figure
 
 
 def _time(found: dict):
     """Against n at the width that most cells have."""
-    cells = figures.times(found, "graph")
-    figure, panels = _panels(list(cells))
-    for kind, axes in panels:
-        widths = [cell[2] for cell in cells if cell[0] == kind]
+    figure, panels = _panels(found, "graph", "Device time against n")
+    for kind, axes, mine in panels:
+        widths = [cell[2] for cell, _ in mine]
         d = 512 if 512 in widths else max(set(widths), key=widths.count)
-        mine = [(cell, times) for cell, times in cells.items() if cell[0] == kind and cell[2] == d]
+        mine = [(cell, times) for cell, times in mine if cell[2] == d]
         for name, style in STYLES.items():
             points = [(cell[1], times[name]) for cell, times in mine if name in times]
-            if points:
-                axes.plot(*zip(*points, strict=True), markersize=6, linewidth=1.2, **style)
-        sizes = [cell[1] for cell, _ in mine]
+            _draw(axes, points, markersize=6, linewidth=1.2, **style)
         for limit, line, label in (
             (figures.product_floor, "--", "limit: 4n²d operations"),
             (figures.copy_floor, ":", "limit: the bytes that must move"),
         ):
             floors = [(cell[1], limit(found, cell)) for cell, _ in mine if limit(found, cell)]
-            if floors:
-                axes.plot(*zip(*floors, strict=True), linestyle=line, label=label, **LIMIT)
+            _draw(axes, floors, linestyle=line, label=label, **LIMIT)
+        sizes = [cell[1] for cell, _ in mine]
         axes.set(xscale="log", yscale="log", xlabel="batch n [samples]", ylabel="device time [µs]")
         axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
         axes.xaxis.minorticks_off()
         axes.yaxis.set_major_formatter("{x:,g}")
-        axes.set_title(f"{kind}, d = {d}", fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
-    if figure:
-        figure.suptitle("Device time against n")
+        _finish(axes, f"{kind}, d = {d}")
     return figure
 
 
 def _host(found: dict):
-    cells = figures.times(found, "host")
-    figure, panels = _panels(list(cells), 3.8)
-    for kind, axes in panels:
-        mine = [(cell, times) for cell, times in cells.items() if cell[0] == kind]
+    figure, panels = _panels(found, "host", "What the host takes to issue a step", 3.8)
+    for kind, axes, mine in panels:
         for name, style in STYLES.items():
             points = [(place, times[name]) for place, (_, times) in enumerate(mine) if name in times]
-            if points:
-                axes.plot(*zip(*points, strict=True), linestyle="none", markersize=6, **style)
+            _draw(axes, points, linestyle="none", markersize=6, **style)
         _shapes(axes, [cell for cell, _ in mine])
         axes.set_ylim(bottom=0)
         axes.set_ylabel("host time of a step [µs]")
-        axes.set_title(kind, fontsize=10)
-        axes.legend(frameon=False, fontsize=8)
-    if figure:
-        figure.suptitle("What the host takes to issue a step")
+        _finish(axes, kind)
     return figure
 
 

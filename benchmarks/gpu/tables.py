@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from benchmarks.gpu import figures
+from benchmarks.gpu.plan import FUSED
 from benchmarks.gpu.results import rows
 
-FUSED = ("triton", "cuda")
 NAMES = {"triton": "Triton", "cuda": "CUDA C++", "plain": "plain", "compiled": "torch.compile"}
 
 
@@ -96,9 +96,9 @@ def tests(found: dict) -> str:
 
 
 def ceilings(found: dict) -> str:
-    copy = figures.copy_rate(found)
+    copy, products = figures.reached(rows(found, "ceilings"))
     lines = [("copy", f"{copy / 1e12:.2f} TB/s")] if copy else []
-    lines += [(f"product, {kind}", f"{rate / 1e12:.1f} TFLOP/s") for kind, rate in figures.product_rates(found).items()]
+    lines += [(f"product, {kind}", f"{rate / 1e12:.1f} TFLOP/s") for kind, rate in products.items()]
     return _table(("", "reached"), lines)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu import contenders
+from benchmarks.gpu import contenders, figures
 from benchmarks.gpu.day import Case, Day, kept
 
 CELLS = (("bfloat16", 64, 512), ("bfloat16", 1024, 512), ("bfloat16", 4096, 2048), ("float32", 1024, 512))
@@ -27,8 +27,7 @@ def profiled(day: Day, cell: contenders.Cell) -> list[dict]:
     contenders.reset()
     inputs = contenders.features(n, d, contenders.KINDS[kind][0], day.device)
     rows, cell_of = [], {"kind": kind, "n": n, "d": d}
-    names = [name for name in contenders.FUSED if name in day.backends] + ["plain", "compiled"]
-    for name in names:
+    for name in (*day.backends, "plain", "compiled"):
         about = {**cell_of, "contender": name}
         rows.append(about)
         if not day.part(name):
@@ -66,14 +65,12 @@ def profile_once(step, *, on_cpu: bool) -> dict[str, list[float]]:
 def _against_ceilings(day: Day, kernel: str, seconds: float, kind: str, n: int, d: int) -> dict:
     size = contenders.KINDS[kind][0].itemsize
     moved, operations = counts(kernel, n, d, size)
-    ceilings = day.ceilings
-    copy = next((row["bytes_per_second"] for row in ceilings if row.get("what") == "copy"), None)
-    product = next((row["flops_per_second"] for row in ceilings if row.get("kind") == kind), None)
+    copy, products = figures.reached(day.ceilings)
     found = {}
     if moved and copy:
         found["of_copy"] = moved / seconds / copy
-    if operations and product:
-        found["of_product"] = operations / seconds / product
+    if operations and kind in products:
+        found["of_product"] = operations / seconds / products[kind]
     return found
 
 

@@ -15,10 +15,9 @@ GROWTH, LARGEST = 1.5, 250_000
 
 
 def cases(day: Day) -> Iterator[Case]:
-    names = [name for name in contenders.FUSED if name in day.backends] + ["plain"]
     sizes, largest = ((16, 24), 50) if day.rehearse else (SIZES, LARGEST)
     for n in sizes:
-        for name in names:
+        for name in (*day.backends, "plain"):
             yield Case(f"{name} n = {n}", lambda name=name, n=n: peak(day, name, n))
     yield Case("where plain runs out", lambda: until_plain_runs_out(day, sizes[-1], largest))
 
@@ -43,4 +42,4 @@ def until_plain_runs_out(day: Day, n: int, largest: int) -> list[dict]:
         n = int(n * GROWTH)
         rows.append(peak(day, "plain", n))
         torch.cuda.empty_cache()
-    return rows + [peak(day, name, n) for name in contenders.FUSED if name in day.backends]
+    return rows + [peak(day, name, n) for name in day.backends]

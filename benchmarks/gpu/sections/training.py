@@ -18,6 +18,7 @@ from benchmarks import peers
 from benchmarks.gpu import contenders
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.day import Case, Day, kept
+from benchmarks.gpu.plan import FUSED
 from itrd_kernels import itrd_loss
 
 IMAGENET_WIDTHS, CIFAR_WIDTHS = (512, 2048), (128, 128)
@@ -37,7 +38,7 @@ class Setting(NamedTuple):
 
 
 def cases(day: Day) -> Iterator[Case]:
-    names = ["cross-entropy alone", "plain", "compiled", *(n for n in contenders.FUSED if n in day.backends)]
+    names = ["cross-entropy alone", "plain", "compiled", *day.backends]
     for setting_name, make in (("ResNet-50 → ResNet-18", imagenet), ("WRN-40-2 → WRN-16-2", cifar)):
         yield Case(setting_name, lambda name=setting_name, make=make: train(day, name, make, [*names, names[0]]))
 
@@ -82,7 +83,7 @@ def compile_losses(day: Day) -> None:
 def _criterion(day: Day, name: str, widths: tuple[int, int]) -> nn.Module:
     """An embedding, the same for every contender, and the loss of both terms on the embedded features."""
     d_s, d_t = widths
-    if name in contenders.FUSED:
+    if name in FUSED:
         loss = lambda z_e, z_t: itrd_loss(z_e, z_t, backend=name).total  # noqa: E731
     else:
         loss = contenders.loss(name, d_t, rehearse=day.rehearse)
