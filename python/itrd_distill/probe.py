@@ -1,5 +1,6 @@
 """Transfer: a linear classifier on the frozen features of a trained model, on other images (section 5.1, Table 4)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -24,6 +25,9 @@ class FeatureVectors(Images):
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         index = torch.tensor([i for _, i in keys])
         return Batch(self.features[index], self.labels[index], index)
+
+    def made_from(self) -> Iterator[Tensor | str]:
+        yield self.features
 
 
 def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:

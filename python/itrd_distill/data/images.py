@@ -38,6 +38,10 @@ class Images(Dataset):
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         raise NotImplementedError
 
+    def made_from(self) -> Iterator[Tensor | str]:
+        """Everything beside the labels that decides what the images look like, for a digest."""
+        raise NotImplementedError
+
 
 class MemoryImages(Images):
     """uint8 images (N, c, h, w), normalised by channel when fetched, and cropped and flipped if `augmented`."""
@@ -54,6 +58,10 @@ class MemoryImages(Images):
             images = crop_and_flip(images, self.seed, keys[0][0], index.numpy())
         return Batch((images.float() / 255 - self.mean) / self.std, self.labels[index], index)
 
+    def made_from(self) -> Iterator[Tensor | str]:
+        yield from (self.images, self.mean, self.std)
+        yield f"augmented {self.augmented}"
+
 
 class FileImages(Images):
     """Image files, transformed one by one; the random numbers of a transform are those of its image and epoch."""
@@ -69,6 +77,13 @@ class FileImages(Images):
                 images.append(self.transform(image.convert("RGB")))
         index = torch.tensor([i for _, i in keys])
         return Batch(torch.stack(images), self.labels[index], index)
+
+    def made_from(self) -> Iterator[Tensor | str]:
+        # Nobody reads all of ImageNet at each start.
+        yield repr(self.transform)
+        for file in self.files:
+            held = file.stat()
+            yield f"{file} {held.st_size} {held.st_mtime_ns}"
 
 
 class ImageData(NamedTuple):
