@@ -10,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import setuptools
@@ -19,6 +20,9 @@ ROOT = Path(__file__).parent
 OPTIONS = ["-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi"]
 # The oldest torch whose stable ABI is used: one build serves that release and all later ones.
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000ULL"
+
+# One build serves all later Pythons, but for the free-threaded ones, which have no such interface.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def skip(what: str, why: str) -> None:
@@ -87,7 +91,7 @@ def cuda_extensions(torch, cpp_extension, common):
                 "cxx": common,
                 "nvcc": ["-O3", "--threads=0", *architecture_flags(os.environ["TORCH_CUDA_ARCH_LIST"])],
             },
-            py_limited_api=True,
+            py_limited_api=LIMITED_API,
         )
     ]
 
@@ -138,7 +142,7 @@ def extensions_and_commands():
         include_dirs=[str(ROOT / "csrc")],
         depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*.h")),
         extra_compile_args=common,
-        py_limited_api=True,
+        py_limited_api=LIMITED_API,
     )
     wanted = os.environ.get("ITRD_LIBRARIES", "cpu cuda").split()
     if not wanted or set(wanted) - {"cpu", "cuda"}:
@@ -150,4 +154,5 @@ def extensions_and_commands():
 
 refuse_old_setuptools()
 ext_modules, cmdclass = extensions_and_commands()
-setuptools.setup(ext_modules=ext_modules, cmdclass=cmdclass, options={"bdist_wheel": {"py_limited_api": "cp310"}})
+options = {"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED_API else {}
+setuptools.setup(ext_modules=ext_modules, cmdclass=cmdclass, options=options)

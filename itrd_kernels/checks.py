@@ -52,7 +52,7 @@ def backend_name(value: str) -> str:
 def embedding(value: nn.Module, student_dim: int, teacher_dim: int) -> nn.Module:
     if not isinstance(value, nn.Module):
         raise TypeError(f"embed must be a torch.nn.Module or None, got {_describe(value)}")
-    if isinstance(value, nn.Linear) and (value.in_features, value.out_features) != (student_dim, teacher_dim):
+    if type(value) is nn.Linear and (value.in_features, value.out_features) != (student_dim, teacher_dim):
         raise ValueError(
             f"embed must map student_dim = {student_dim} to teacher_dim = {teacher_dim} features, "
             f"got {value.in_features} to {value.out_features}"
@@ -62,7 +62,8 @@ def embedding(value: nn.Module, student_dim: int, teacher_dim: int) -> nn.Module
 
 def embedding_matches(embed: nn.Module, z_s: Tensor) -> None:
     """Refuse a dtype or device that the default embedding would reject with a message about matrices."""
-    if not isinstance(embed, nn.Linear):
+    # Subclasses and hooks may cast, unpack or fetch the weight, of which its storage says nothing.
+    if type(embed) is not nn.Linear or embed._forward_pre_hooks:
         return
     # Autocast brings the two together, but for float64, which it leaves alone.
     casts = autocasts(z_s.device.type) and torch.float64 not in (embed.weight.dtype, z_s.dtype)
@@ -119,10 +120,13 @@ def same_batch(name: str, z: Tensor, z_t: Tensor, *, same_width: bool) -> None:
 
 def autocasts(device_type: str) -> bool:
     """Whether torch.autocast is on for this kind of device."""
+    return can_autocast(device_type) and torch.is_autocast_enabled(device_type)
+
+
+def can_autocast(device_type: str) -> bool:
+    """Whether torch.autocast knows this kind of device."""
     available = AUTOCAST.get(device_type)
-    if available is None:
-        available = torch.amp.is_autocast_available(device_type)
-    return available and torch.is_autocast_enabled(device_type)
+    return torch.amp.is_autocast_available(device_type) if available is None else available
 
 
 def same_dtype(*named: tuple[str, Tensor]) -> None:

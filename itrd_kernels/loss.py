@@ -1,25 +1,28 @@
 """The loss as a module that owns the student's embedding."""
 
+import torch
 from torch import Tensor, nn
 
-from itrd_kernels import checks
+from itrd_kernels import checks, untrained
 from itrd_kernels.functional import itrd_outputs
 
 
 class FusedITRDLoss(nn.Module):
     """β_corr · L_corr(E(z_s), z_t) + β_mi · L_mi(z_s or E(z_s), z_t): Eq. 10 without the cross-entropy.
 
-    The embedding E (`self.embed`) is trained with the student: give `criterion.parameters()` to the optimizer.
+    The embedding E (`self.embed`) is trained with the student: give `criterion.parameters()` to the optimizer. One that
+    stands still while a hundred gradients pile up in it is warned about.
     L_mi reads z_s itself when student_dim == teacher_dim, else E(z_s) (section 5 of the paper).
 
     Args:
         student_dim: width d_s of the student's features.
         teacher_dim: width d_t of the teacher's features.
         beta_corr: weight of the correlation loss, ≥ 0; at 0 it is not computed, and where the widths are equal nothing
-            uses the embedding then, whose gradients stay None.
+            uses the embedding then, whose gradients are zero.
         beta_mi: weight of the mutual-information loss, ≥ 0; at 0 it is not computed.
         alpha: α of Eq. 6, > 0. The paper: 1.01 within a family of architectures, 1.5 across.
-        embed: module (n, student_dim) → (n, teacher_dim); None is `nn.Linear`, `nn.Identity()` is no embedding.
+        embed: module (n, student_dim) → (n, teacher_dim); None is `nn.Linear`, `nn.Identity()` is no embedding. One
+            that gives another floating-point type than it takes brings all features to the widest type.
         log_mi: take Eq. 9 with its logarithms.
         backend: "auto", "cpu", "triton", "cuda" or "reference"; see `itrd_kernels.available_backends()`.
 
@@ -51,6 +54,12 @@ class FusedITRDLoss(nn.Module):
             self.embed: nn.Module = nn.Linear(self.student_dim, self.teacher_dim)
         else:
             self.embed = checks.embedding(embed, self.student_dim, self.teacher_dim)
+        untrained.watch(self.embed)
+
+    def __setstate__(self, state: dict) -> None:
+        # Copies and unpickled modules have parameters of their own, without hooks.
+        super().__setstate__(state)
+        untrained.watch(self.embed)
 
     def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
         """The weighted sum, a scalar (float32; float64 for float64 inputs), of z_s (n, d_s) and z_t (n, d_t)."""
@@ -74,11 +83,27 @@ class FusedITRDLoss(nn.Module):
         checks.features("z_t", z_t, width=self.teacher_dim, width_name="teacher_dim")
         raw, embed = self.student_dim == self.teacher_dim, self.embed
         checks.embedding_matches(embed, z_s)
+        weights = self.alpha, beta_corr, beta_mi, self.log_mi, self.backend, total_alone
         # Only the Gram term of raw features alone leaves the embedding out.
-        embedded = z_s if raw and beta_mi and not beta_corr else embed(z_s)
-        if embedded is not z_s:
-            checks.features("z_e", embedded)
-        z_raw = z_s if raw else None
-        return itrd_outputs(
-            embedded, z_t, z_raw, self.alpha, beta_corr, beta_mi, self.log_mi, self.backend, total_alone
-        )
+        if raw and beta_mi and not beta_corr:
+            total, *terms = itrd_outputs(z_s, z_t, None, *weights)
+            return total + _zero_of(embed, z_s), *terms
+        z_e, z_raw = embed(z_s), z_s if raw else None
+        checks.features("z_e", z_e)
+        if z_e.dtype != z_s.dtype:
+            # An embedding that casts brings a type of its own: all go to the widest, as in PyTorch's own losses.
+            dtype = torch.promote_types(z_e.dtype, z_t.dtype)
+            if z_raw is not None:
+                dtype = torch.promote_types(dtype, z_s.dtype)
+                z_raw = z_s.to(dtype)
+            z_e, z_t = z_e.to(dtype), z_t.to(dtype)
+        return itrd_outputs(z_e, z_t, z_raw, *weights)
+
+
+def _zero_of(embed: nn.Module, z_s: Tensor) -> Tensor | float:
+    """Zero, with zero gradients for an embedding that is not used: DistributedDataParallel waits for them."""
+    if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in embed.parameters())):
+        return 0.0
+    z_s = z_s.detach()
+    # The default embedding takes a batch of no samples, which costs nothing; others may not.
+    return embed(z_s[:0] if type(embed) is nn.Linear else z_s)[:0].sum()

@@ -62,8 +62,18 @@ class Settings(NamedTuple):
             grad and z_e.requires_grad,
             grad and z_t.requires_grad,
             grad and z_s is not None and z_s.requires_grad,
-            backend != "cpu" and torch.backends.cuda.matmul.allow_tf32,
+            backend != "cpu" and _tf32_is_allowed(),
         )
+
+
+@torch.compiler.assume_constant_result
+def _tf32_is_allowed() -> bool:
+    """Whether float32 products may run in TF32, set by either of PyTorch's interfaces.
+
+    The older one must not be read once the newer one was used. torch.compile cannot trace this reading, so it takes the
+    result for a constant; a change of the setting compiles anew.
+    """
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def choose_backend(name: str, device: torch.device) -> str:
@@ -73,7 +83,10 @@ def choose_backend(name: str, device: torch.device) -> str:
         # torch.func and forward-mode derivatives transform the formula itself, which only the reference offers.
         return "reference"
     if name == "auto":
-        return backends.fastest(device.type)
+        fastest = backends.fastest(device.type)
+        if fastest == "reference":
+            backends.warn_of_formulas(device.type)
+        return fastest
     reason = backends.why_not(name, device.type)
     if reason is not None:
         raise RuntimeError(f"backend={name!r} cannot run on {device}: {reason}")

@@ -1,6 +1,7 @@
 """What setup.py says where it cannot build, from a copy of the project that takes no time to compile."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "csrc/ops.cpp").write_text("#error planted\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# As far as the build can tell, the interpreter has no global lock.
+FREE_THREADED = """
+import runpy, sys, sysconfig
+real = sysconfig.get_config_var
+sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else real(name)
+sys.argv = ["setup.py", "bdist_wheel"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
 
 
 def build(**environment):
@@ -62,3 +73,17 @@ def test_libraries_that_there_are_not(project):
     done = build(ITRD_LIBRARIES="cpu gpu")
     assert done.returncode != 0
     assert "ITRD_LIBRARIES must be 'cpu cuda' or one of them, got 'cpu gpu'" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler here")
+@pytest.mark.parametrize("free_threaded", [False, True])
+def test_only_a_python_with_a_global_lock_gets_the_limited_interface(free_threaded, project):
+    (project / "csrc/ops.cpp").write_text("int nothing() { return 0; }\n")
+    command = ("-c", FREE_THREADED) if free_threaded else ("setup.py", "bdist_wheel")
+    done = run_python(*command, CUDA_HOME="/none", ITRD_LIBRARIES="cpu", ITRD_REQUIRE_NATIVE="1")
+    assert done.returncode == 0, done.stderr
+    assert ("-DPy_LIMITED_API" in done.stdout) == (not free_threaded)
+    (wheel,) = (project / "dist").glob("*.whl")
+    assert ("-cp310-abi3-" in wheel.name) == (not free_threaded)
+    (library,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("itrd_kernels/_cpu."))
+    assert (".abi3." in library) == (not free_threaded)

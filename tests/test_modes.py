@@ -7,6 +7,7 @@ from torch import nn
 
 import itrd_kernels
 from itrd_kernels import FusedITRDLoss, itrd_loss, ops
+from itrd_kernels.backends import native
 
 
 @pytest.mark.parametrize(("d_s", "d_t"), [(6, 6), (6, 8)])
@@ -158,25 +159,62 @@ itrd_kernels.FusedITRDLoss(3, 4)(torch.randn(6, 3), torch.randn(6, 4)).backward(
     assert result.returncode == 0, result.stderr
 
 
-def test_import_without_native_library():
-    code = """
-import torch
+WITHOUT_NATIVE_LIBRARY = """
+import torch, warnings
 def refuse(path):
     raise OSError("cannot open shared object file")
 torch.ops.load_library = refuse
 import itrd_kernels
-assert "native library" in itrd_kernels.available_backends()["cpu"], itrd_kernels.available_backends()
 z_s, z_t = torch.randn(6, 3), torch.randn(6, 3)
-itrd_kernels.correlation_loss(z_s, z_t)
+warnings.simplefilter("always")
+def warned(call):
+    with warnings.catch_warnings(record=True) as seen:
+        call()
+    return [str(w.message) for w in seen if "plain PyTorch formulas" in str(w.message)]
+"""
+
+
+def test_import_without_native_library():
+    code = """
+assert "native library" in itrd_kernels.available_backends()["cpu"], itrd_kernels.available_backends()
 try:
     itrd_kernels.correlation_loss(z_s, z_t, backend="cpu")
 except RuntimeError as error:
-    assert "native library" in str(error) and "reinstall" in str(error), error
+    assert "native library" in str(error) and "pip install --no-build-isolation" in str(error), error
 else:
     raise AssertionError("backend='cpu' ran")
 """
-    result = run_python("-c", code)
+    result = run_python("-c", WITHOUT_NATIVE_LIBRARY + code)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["itrd_kernels.correlation_loss", "torch.compile(itrd_kernels.correlation_loss, fullgraph=True, backend='eager')"],
+)
+def test_falling_back_to_the_formulas_is_said_once(first):
+    code = f"""
+asked = lambda: itrd_kernels.correlation_loss(z_s, z_t, backend="reference")
+transformed = lambda: torch.func.grad(itrd_kernels.correlation_loss)(z_s, z_t)
+elsewhere = lambda: itrd_kernels.correlation_loss(z_s.to("meta"), z_t.to("meta"))
+assert not warned(asked) and not warned(transformed) and not warned(elsewhere)
+(said,) = warned(lambda: {first}(z_s, z_t))
+assert "on cpu tensors" in said and "cannot open shared object file" in said, said
+assert "pip install --no-build-isolation" in said and "backend='reference'" in said, said
+assert not warned(lambda: itrd_kernels.itrd_loss(z_s, z_t))
+"""
+    result = run_python("-c", WITHOUT_NATIVE_LIBRARY + code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_installed_package_and_a_checkout_are_told_different_remedies(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "_PACKAGE", tmp_path / "itrd_kernels")
+    installed = native._load("cpu")
+    (tmp_path / "setup.py").touch()
+    checkout = native._load("cpu")
+    assert "was not built; with a C++ compiler, install again from a checkout" in installed
+    assert f"pip install --no-build-isolation -e {tmp_path}; or" in checkout
+    assert "start Python in another folder" in checkout
 
 
 def test_command_line_report():

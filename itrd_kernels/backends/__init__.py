@@ -1,5 +1,7 @@
 """The table of backends: which can run here, and if not, why not and what to do."""
 
+import functools
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -19,6 +21,7 @@ _UNAVAILABLE: dict[str, Callable[[], str | None]] = {
 # The reasons do not change while the process runs, and asking on every call would cost more than a small batch.
 _REASONS = {name: unavailable() for name, unavailable in _UNAVAILABLE.items()}
 
+_MEANT_FOR = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}
 # Test equipment takes CPU tensors for what is meant for a GPU, and has to be asked for.
 _DEVICE_TYPES = {
     "cpu": ("cpu",),
@@ -55,7 +58,7 @@ def why_not(name: str, device_type: str) -> str | None:
 def _first_that_runs(device_type: str) -> str:
     for name in WITH_OPERATORS:
         # Not the test equipment.
-        if why_not(name, device_type) is None and (name == "cpu") == (device_type == "cpu"):
+        if _MEANT_FOR[name] == device_type and why_not(name, device_type) is None:
             return name
     return "reference"
 
@@ -66,6 +69,24 @@ _FASTEST = {device_type: _first_that_runs(device_type) for device_type in ("cpu"
 def fastest(device_type: str) -> str:
     """The backend that "auto" takes on this device type; "reference" wherever no other can run."""
     return _FASTEST.get(device_type, "reference")
+
+
+@functools.cache
+def _warn_of_formulas(device_type: str) -> None:
+    reasons = [f"{name}: {why_not(name, device_type)}" for name, meant in _MEANT_FOR.items() if meant == device_type]
+    if reasons:
+        warnings.warn(
+            f"itrd_kernels runs plain PyTorch formulas on {device_type} tensors, slower and with n × n arrays in "
+            f"memory, since no fused backend can run ({'; '.join(reasons)}). backend='reference' asks for them "
+            "without this warning",
+            stacklevel=2,
+        )
+
+
+@torch.compiler.assume_constant_result
+def warn_of_formulas(device_type: str) -> None:
+    """Say once, for a device type that backends are meant for, that "auto" runs the formulas; tracing says it too."""
+    _warn_of_formulas(device_type)
 
 
 def has_operators(name: str) -> bool:

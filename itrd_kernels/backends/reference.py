@@ -6,6 +6,8 @@ Half-precision inputs are computed in float32. Equation numbers are those of the
 import torch
 from torch import Tensor
 
+from itrd_kernels.backends.product import product
+
 
 def correlation(z_s: Tensor, z_t: Tensor, alpha: float) -> Tensor:
     """Eq. 6: log2 Σ_j |v_j − 1|^(2α), v = diagonal of the cross-correlation of z_s and z_t, both (n, d)."""
@@ -21,7 +23,7 @@ def correlation(z_s: Tensor, z_t: Tensor, alpha: float) -> Tensor:
 def gram(z_s: Tensor, z_t: Tensor, log: bool = False) -> Tensor:
     """‖G_s‖² − ‖G_st‖² of (n, d_s) and (n, d_t); with `log`, log2 of each (Eq. 9). G_st = G_s ∘ G_t, trace one."""
     s, t = _normalise_rows(_at_least_float32(z_s)), _normalise_rows(_at_least_float32(z_t))
-    g_s, g_t = s @ s.T, t @ t.T
+    g_s, g_t = product(s, s), product(t, t)
     # The traces are the numbers of rows that are not zero, and of pairs in which neither is.
     alive_s, alive_t = (z_s != 0).any(1), (z_t != 0).any(1)
     potential_s = _over_square(g_s.square().sum(), alive_s.sum())

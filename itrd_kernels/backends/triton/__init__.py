@@ -16,14 +16,14 @@ def interpreting() -> bool:
 
 def unavailable() -> str | None:
     """None if the operators can be registered, else the reason and the remedy."""
+    needed = ".".join(map(str, OLDEST))
     spec = importlib.util.find_spec("triton")
     # A folder that happens to be called so has no origin.
     if spec is None or spec.origin is None:
-        return "Triton is not installed; pip install 'itrd-kernels[triton]' (Linux), or use backend='auto'"
+        return f"Triton is not installed; pip install 'triton>={needed}' (Linux), or use backend='auto'"
     version = triton_version()
     if version is not None and version < OLDEST:
-        found, needed = ".".join(map(str, version)), ".".join(map(str, OLDEST))
-        return f"Triton {found} is too old; pip install 'triton>={needed}', or use backend='auto'"
+        return f"Triton {'.'.join(map(str, version))} is too old; pip install 'triton>={needed}', or use backend='auto'"
     return None
 
 
