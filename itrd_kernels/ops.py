@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from itrd_kernels import backends, checks
+from itrd_kernels.graphs import constant_in_graphs
 
 FORWARD_SCHEMA = (
     "forward(Tensor z_e, Tensor z_t, Tensor? z_s, float alpha, float beta_corr, float beta_mi, bool log, "
@@ -66,7 +67,7 @@ class Settings(NamedTuple):
         )
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _tf32_is_allowed() -> bool:
     """Whether float32 products may run in TF32, set by either of PyTorch's interfaces.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from itrd_kernels.backends import native, triton
+from itrd_kernels.graphs import constant_in_graphs
 
 # Backends in the order in which "auto" prefers them; those with operators own the namespace itrd_<name>.
 WITH_OPERATORS = ("cpu", "triton", "cuda")
@@ -83,7 +84,7 @@ def _warn_of_formulas(device_type: str) -> None:
         )
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def warn_of_formulas(device_type: str) -> None:
     """Say once, for a device type that backends are meant for, that "auto" runs the formulas; tracing says it too."""
     _warn_of_formulas(device_type)
