@@ -214,8 +214,8 @@ def test_nor_does_one_whose_learning_rate_is_zero_for_a_while(set_to_none):
     assert warnings_of(training, torch.optim.SGD(training.parameters(), 0.0), set_to_none=set_to_none) == 0
 
 
-def test_watching_compiles_nothing_anew(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+@torch._dynamo.config.patch(error_on_recompile=True)
+def test_watching_compiles_nothing_anew():
     for trained, expected in ((True, 0), (False, 1)):
         torch._dynamo.reset()
         training = Training(FusedITRDLoss(6, 8))
