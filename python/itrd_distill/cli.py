@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
             flush()
         except (ValueError, OSError, FloatingPointError) as error:
             # What the user can mend is said in a line; anything else keeps its traceback.
-            sys.exit(line(error) if not isinstance(error, BrokenPipeError) or flush() else 141)
+            # Whether it was standard output that broke shows where something is written there.
+            sys.exit(line(error) if not isinstance(error, BrokenPipeError) or flush("\n") else 141)
         except KeyboardInterrupt:
             sys.exit(130)
 

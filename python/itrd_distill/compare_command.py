@@ -48,7 +48,6 @@ def compare_command(own: Namespace, arguments: list[str], parse: Parse) -> None:
 
 
 def _check(own: Namespace, arguments: list[str]) -> None:
-    check("--seeds", own.seeds, Count)
     check("--teacher-epochs", own.teacher_epochs, Count | None)
     check("--speed-seconds", own.speed_seconds, Weight)
     _once("--methods", own.methods)

@@ -35,10 +35,10 @@ def console() -> Console:
     return Console(markup=False, emoji=False)
 
 
-def flush() -> bool:
-    """Write out what was printed; False where nobody reads it any more, as behind `| head`."""
+def flush(further: str = "") -> bool:
+    """Write out what was printed, and something further; False where nobody reads it any more, as behind `| head`."""
     try:
-        print(end="", flush=True)
+        print(end=further, flush=True)
     except BrokenPipeError:
         # Else Python complains when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -72,7 +72,7 @@ def check_fields(settings: object, prefix: str = "") -> None:
 
 
 def check_options(
-    whose: str, prefix: str, function: Callable, options: Mapping[str, object], given: tuple[str, ...] = ()
+    whose: str, prefix: str, function: Callable, options: Mapping[str, object], given: tuple[str, ...]
 ) -> None:
     """Check the options of a loss or a data set against the signature of what makes it.
 
@@ -86,7 +86,7 @@ def check_options(
     Raises:
         ValueError: an option is unknown, missing, or not what its parameter's annotation says.
     """
-    parameters = {name: p for name, p in inspect.signature(function).parameters.items() if name not in given}
+    parameters = parameters_of(function, given)
     hints = get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     for name, value in options.items():
         if name not in parameters:
@@ -95,6 +95,11 @@ def check_options(
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in options:
             raise ValueError(f"{whose} needs the option {prefix}{name}, {expected(hints[name])}")
+
+
+def parameters_of(function: Callable, given: tuple[str, ...]) -> dict[str, inspect.Parameter]:
+    """The options that a loss or a data set takes, by name."""
+    return {name: p for name, p in inspect.signature(function).parameters.items() if name not in given}
 
 
 def hint_of(settings: type, path: str) -> Any:

@@ -59,4 +59,4 @@ def check_source(name: str, options: Mapping[str, object]) -> None:
     if name not in _SOURCES:
         raise ValueError(f"data must be one of {', '.join(data_names())}; got {name!r}")
     source = digits if name == "digits" else _SOURCES[name]
-    check_options(f"data {name}", "data.options.", source, options, given=("root", "download"))
+    check_options(f"data {name}", "data.options.", source, options, ("root", "download"))

@@ -201,7 +201,7 @@ class Recipe:
         elif self.loss.cross_entropy_weight == 0:
             raise ValueError("loss.cross_entropy_weight is 0 and loss.name is none: there is nothing to learn from")
         check_source(self.data.name, self.data.options)
-        for setting, model in (("student", self.student), ("teacher.model", self.teacher.model)):
+        for setting, model in (("student: model", self.student), ("teacher.model", self.teacher.model)):
             if model is not None:
                 check_model(setting, model)
 
