@@ -4,7 +4,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
@@ -13,8 +13,22 @@ from itrd_distill.lines import flush, line, lines_alone, say
 from itrd_distill.options import check_tree, expected, hint_of
 from itrd_distill.training.settings import Recipe
 
-# Paths may hold bytes that are no text; for jsonargparse, which takes values for YAML, they are none.
-set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, UnicodeEncodeError))
+_load = get_loader("yaml")
+
+
+def _load_value(text: str) -> Any:
+    """YAML, as jsonargparse takes values, but for numbers that are others there: 010 would be 8, and 1:30 be 90."""
+    value = _load(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return value if float(text) == value else text
+    except ValueError:
+        return text
+
+
+# Paths may hold bytes that are no text, which YAML does not take; they are what they are.
+set_loader("yaml", _load_value, (yaml.YAMLError, UnicodeEncodeError))
 
 
 class _Parser(ArgumentParser):
@@ -189,6 +203,10 @@ def _probe(settings: Namespace, _: list[str]) -> None:
     from itrd_distill.probe import probe_command
 
     recipe = _recipe(settings)
+    if recipe.loss.name != "none":
+        raise ValueError(
+            f"loss.name is {recipe.loss.name}, but a probe learns by cross-entropy alone: give DATASET/MODEL"
+        )
     recipe.try_out()
     probe_command(recipe, settings.weights, settings.out)
 

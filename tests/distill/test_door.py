@@ -45,7 +45,7 @@ def nowhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "values", "expected"),
     [
-        ("trainer.epochs", ["0", "-1", "1.5", "2.0", "true", "null", "many", "[3]"], "an integer ≥ 1"),
+        ("trainer.epochs", ["0", "-1", "1.5", "2.0", "true", "null", "many", "[3]", "1:30"], "an integer ≥ 1"),
         ("trainer.checkpoint_every", ["0", "-1"], "an integer ≥ 1"),
         ("trainer.devices", ["-2", "1000000000"], "an integer ≥ -1 and ≤ 1024 or text"),
         ("trainer.channels_last", ["2"], "true or false"),
@@ -159,6 +159,10 @@ def test_mistakes_are_named(arguments, message):
         (["demo", "--seeds", "0"], "seeds must be ≥ 1, got 0"),
         (["demo", "--epoch", "1"], "unrecognized arguments: --epoch 1"),
         (["probe", "--weights", "w.pt", "--data.batch_size", "1"], "data.batch_size must be an integer ≥ 2, got 1"),
+        (
+            ["probe", "--weights", "w.pt", "--recipe", f"{PAIR}-kd"],
+            "loss.name is kd, but a probe learns by cross-entropy",
+        ),
         (["compare"], "required: compare.pair"),
     ],
 )
@@ -250,6 +254,7 @@ def test_good_settings_are_taken_as_before(monkeypatch):
     assert recipe.loss.options == {"weight": 0.001, "temperature": 4}
     assert (recipe.optimizer.milestones, recipe.data.options) == ([1, 3], {"train_images": None})
     assert trained(monkeypatch, "--trainer.epochs", "2", "--trainer.epochs", "3").trainer.epochs == 3
+    assert trained(monkeypatch, "--trainer.epochs", "010").trainer.epochs == 10
 
 
 @pytest.mark.parametrize(
