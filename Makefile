@@ -16,7 +16,10 @@ CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
 OLDEST := .venv-oldest
 OLDEST_TESTS := $(filter-out tests/test_benchmarks.py tests/test_demo.py tests/test_gpu.py,$(wildcard tests/test_*.py)) tests/triton
 
-.PHONY: setup demo test test-full oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check clean
+# What asks about vulnerabilities, whose own packages are none of the project's.
+AUDIT := .venv-audit
+
+.PHONY: setup demo test test-full oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check audit clean
 
 setup: $(VENV)/.ready
 
@@ -103,6 +106,15 @@ format: setup
 
 install-check: setup
 	$(BIN)/python tests/install_check.py
+
+$(AUDIT)/.ready: constraints-audit.txt
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check -c constraints-audit.txt pip-audit \
+		&& touch $@ || echo "pip-audit cannot be installed"
+
+# Exit status 1 where a vulnerability of a pinned version is known; a line says where no database can be reached.
+audit: $(AUDIT)/.ready
+	$(AUDIT)/bin/python tests/audit.py
 
 clean:
 	rm -rf build dist runs *.egg-info itrd_kernels/*.so $(OLDEST)/build $(VENV)/.ready $(OLDEST)/.ready .benchmarks .pytest_cache .ruff_cache .mypy_cache

@@ -37,7 +37,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="gpu_day.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(
+        prog="gpu_day.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--stage", choices=plan.STAGES, help="one of the stages; all of them, if not given")
     parser.add_argument("--section", nargs="+", metavar="NAME", help=f"only these: {', '.join(plan.section_names())}")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results.json, or of the report")
@@ -139,4 +144,5 @@ def writable(folder: Path | None, option: str) -> Path:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # what an encoding lacks is shown as an escape
     sys.exit(main())

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 def processor_name() -> str:
     if platform.system() == "Linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -26,15 +26,15 @@ def processor_name() -> str:
 def has(flag: str) -> bool:
     """Whether the processor has what Linux calls so: avx512_bf16, amx_int8, …"""
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and flag in cpuinfo.read_text().split()
+    return cpuinfo.exists() and flag in cpuinfo.read_text("utf-8").split()
 
 
 def last_level_cache() -> int:
     """Bytes; 32 MiB where the system does not tell."""
     found = [(0, 32 * 2**20)]
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        size = (index / "size").read_text().strip()
-        found.append((int((index / "level").read_text()), int(size.removesuffix("K")) * 2**10))
+        size = (index / "size").read_text("utf-8").strip()
+        found.append((int((index / "level").read_text("utf-8")), int(size.removesuffix("K")) * 2**10))
     return max(found)[1]
 
 
@@ -42,7 +42,7 @@ def available_memory() -> int:
     """Bytes that can be taken without swapping; 4 GiB where the system does not tell."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
+        for line in meminfo.read_text("utf-8").splitlines():
             if line.startswith("MemAvailable"):
                 return int(line.split()[1]) * 2**10
     return 4 * 2**30

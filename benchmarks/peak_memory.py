@@ -21,14 +21,14 @@ if sys.platform == "linux":
 
     def reset_peak() -> int:
         """Forget the peak so far; returns the bytes resident now."""
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")
         return _status("VmRSS")
 
     def peak() -> int:
         return _status("VmHWM")
 
     def _status(field: str) -> int:
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
             if line.startswith(field):
                 return int(line.split()[1]) * 2**10
         raise RuntimeError(f"/proc/self/status has no {field}")

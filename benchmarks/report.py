@@ -30,7 +30,7 @@ def write_json(records: dict, facts: dict, directory: Path) -> Path:
         "targets": [verdict._asdict() for verdict in judge(records)],
         **records,
     }
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return path
 
 

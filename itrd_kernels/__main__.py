@@ -1,6 +1,8 @@
 """`python -m itrd_kernels`: versions, devices and which backends can run here, for bug reports."""
 
+import io
 import platform
+import sys
 
 import torch
 
@@ -8,6 +10,9 @@ import itrd_kernels
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Reasons quote whatever a library said, which not every terminal can show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     print(f"itrd_kernels {itrd_kernels.__version__}, torch {torch.__version__}, Python {platform.python_version()}")
     print(f"CPU: {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     for index in range(torch.cuda.device_count()):

@@ -148,7 +148,7 @@ def _operators(problem: Problem, device: str) -> None:
 
 def work(spec: Path, number: int) -> None:
     """Claim one job after another, until none or no time is left; rows go to a file of this worker's own."""
-    content = json.loads(spec.read_text())
+    content = json.loads(spec.read_text("utf-8"))
     day, folder = Day(content, spec.parent), Path(content["claims"])
     for index, job in enumerate(tuned_jobs(day) if content["tuned"] else jobs(day)):
         try:
@@ -158,14 +158,14 @@ def work(spec: Path, number: int) -> None:
         if day.left <= 0:
             return
         claimed = folder / f"claimed-{number}"
-        claimed.write_text(job.name)
+        claimed.write_text(job.name, "utf-8")
         begin, rows = time.time(), []
         try:
             rows = list(job.run(day))
         except Exception as error:
             rows.append({"failed": f"{type(error).__name__}: {error}"[:500]})
         rows.append({"job_seconds": time.time() - begin})
-        with (folder / f"rows-{number}").open("a") as file:
+        with (folder / f"rows-{number}").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps({"job": job.name, **plain(row)}) + "\n" for row in rows)
         claimed.unlink()
 

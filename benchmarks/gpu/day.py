@@ -105,12 +105,12 @@ class Day:
         note = f"{self.case} · {name}"
         if note in self.skip:
             return False
-        (self.folder / "now").write_text(note)
+        (self.folder / "now").write_text(note, "utf-8")
         return True
 
     def run(self, cases: Iterable[Case]) -> dict:
         path = self.folder / "section.json"
-        known = json.loads(path.read_text()) if path.exists() else {"rows": [], "done": []}
+        known = json.loads(path.read_text("utf-8")) if path.exists() else {"rows": [], "done": []}
         rows, done, left_out, written = known["rows"], known["done"], [], 0.0
         for index, case in enumerate(cases):
             if case.name in done or case.name in self.skip:
@@ -119,7 +119,7 @@ class Day:
                 left_out.append(case.name)
                 continue
             self.case = case.name
-            (self.folder / "now").write_text(case.name)
+            (self.folder / "now").write_text(case.name, "utf-8")
             self._go_wrong(index)
             begin = time.time()
             try:
@@ -140,7 +140,7 @@ class Day:
         content = {"rows": rows, "done": done, "left_out": left_out}
         write_json(path, content)
         # Whatever happens at the end of the process is no case's fault.
-        (self.folder / "now").write_text("")
+        (self.folder / "now").write_text("", "utf-8")
         return content
 
     def _outcome(self, case: Case) -> list[dict]:
@@ -180,7 +180,7 @@ def plain(value: Any) -> Any:
 
 def main() -> None:
     path = Path(sys.argv[1])
-    day = Day(json.loads(path.read_text()), path.parent)
+    day = Day(json.loads(path.read_text("utf-8")), path.parent)
     if day.rehearse:
         pretend.install()
     module = importlib.import_module(f"benchmarks.gpu.sections.{day.section}")
@@ -188,4 +188,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")
     main()

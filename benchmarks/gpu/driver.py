@@ -103,7 +103,7 @@ class Driver:
             lambda: now.stat().st_mtime if now.exists() else time.time(),
             plan.PATIENCE_WITH_A_HANG if spec["fault"] == "hang" else section.patience,
         )
-        noted = now.read_text() if attempt.exit_status and now.exists() else ""
+        noted = now.read_text("utf-8") if attempt.exit_status and now.exists() else ""
         return attempt._asdict() | ({"died_in": noted} if noted else {})
 
     def _backends(self) -> list[str]:
@@ -112,7 +112,7 @@ class Driver:
     def _verdict(self, folder: Path, attempts: list[dict], lost: list[str]) -> dict:
         """What the section's file and exits amount to: "passed", "partly" (some of it was left out) or "failed"."""
         path = folder / "section.json"
-        content = {"rows": [], "left_out": []} | (json.loads(path.read_text()) if path.exists() else {})
+        content = {"rows": [], "left_out": []} | (json.loads(path.read_text("utf-8")) if path.exists() else {})
         rows, left_out = content["rows"], content["left_out"]
         why = [_death(attempt) for attempt in attempts if attempt["exit_status"]]
         why += [f"{name} was given up after {plan.DEATHS_OF_A_BACKEND} deaths" for name in lost]

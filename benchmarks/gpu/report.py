@@ -23,7 +23,7 @@ def write(found: dict, folder: Path) -> Iterator[Path]:
         drawn, why = list(plots.draw(found, folder)), ""
     yield from drawn
     parts = [part for part in sections(found, drawn, why) if part]
-    (folder / PAGE).write_text("\n\n".join(parts) + "\n")
+    (folder / PAGE).write_text("\n\n".join(parts) + "\n", "utf-8")
     yield folder / PAGE
 
 

@@ -24,7 +24,7 @@ def write_json(path: Path, content: object) -> None:
     """Atomically: whoever reads finds the old content or the new one."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     # One line a row: readable as a diff, and not a number a line.
-    scratch.write_text(_text(content) + "\n")
+    scratch.write_text(_text(content) + "\n", "utf-8")
     os.replace(scratch, path)
 
 
@@ -32,7 +32,7 @@ def load(folder: Path) -> dict:
     """Raises: Unusable, where there are no results or some of another kind."""
     path = folder / NAME
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise Unusable(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -37,6 +37,7 @@ def write_stand_in(day: Day, tool: str, says: str) -> None:
     """A program that takes the tool's options, runs what is to be watched, and prints what the tool would."""
     script = day.folder / tool
     script.write_text(
-        f'#!/bin/sh\nwhile [ "$1" != "{sys.executable}" ]; do shift; done\n"$@" || exit 9\ncat <<END\n{says}\nEND\n'
+        f'#!/bin/sh\nwhile [ "$1" != "{sys.executable}" ]; do shift; done\n"$@" || exit 9\ncat <<END\n{says}\nEND\n',
+        "utf-8",
     )
     script.chmod(0o755)

@@ -1,48 +1,98 @@
 """The command `itrd-distill`."""
 
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 
+from itrd_distill.lines import flush, line, lines_alone, say
+from itrd_distill.options import check_tree, expected, hint_of
 from itrd_distill.training.settings import Recipe
+
+_load = get_loader("yaml")
+
+
+def _load_value(text: str) -> Any:
+    """YAML, as jsonargparse takes values, but for numbers that are others there: 010 would be 8, and 1:30 be 90."""
+    value = _load(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return value if float(text) == value else text
+    except ValueError:
+        return text
+
+
+# Paths may hold bytes that are no text, which YAML does not take; they are what they are.
+set_loader("yaml", _load_value, (yaml.YAMLError, UnicodeEncodeError))
+
+
+class _Parser(ArgumentParser):
+    """Says a mistake in one line; options are taken in full, so that a typing error is none of another's name."""
+
+    def __init__(self, *arguments, **settings) -> None:
+        super().__init__(*arguments, allow_abbrev=False, **settings)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        sys.exit(line(_in_words(message)))
+
+
+def _in_words(message: str) -> str:
+    """jsonargparse's message; where a value is not of its type, what that is in place of the type's name."""
+    if message.startswith("unrecognized arguments"):
+        return f"{message}; --help lists what there is"
+    setting = re.search(r'Parser key "([\w.]+)"', message)
+    came = re.search(r"(?:Got value|Given value): (.*)", message)
+    if not setting or not came:
+        return message
+    plain = re.search(r"Expected a <class '(int|float)'>", message)
+    hint = hint_of(Recipe, setting[1]) or (plain and {"int": int, "float": float}[plain[1]])
+    return f"{setting[1]} must be {expected(hint)}, got {came[1]}" if hint else message
 
 
 class _ActionRecipe(ActionConfigFile):
     """A configuration file, or the name of a recipe in place of one."""
 
     def __call__(self, parser, namespace, value, option_string=None):
-        if not Path(value).is_file():
-            from itrd_distill.recipes import resolve
+        from itrd_distill.recipes import resolve, settings_in
 
-            value = yaml.safe_dump(resolve(value))
-        super().__call__(parser, namespace, value, option_string)
+        if Path(value).is_file():
+            settings = settings_in(Path(value))
+        else:
+            try:
+                settings = resolve(value)
+            except ValueError as error:
+                raise ValueError(f"{error}; nor is there a file of this name") from error
+        check_tree(value, settings, Recipe)
+        super().__call__(parser, namespace, yaml.safe_dump(settings), option_string)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = ArgumentParser(prog="itrd-distill", description="Train small students from large teachers.")
+    parser = _Parser(prog="itrd-distill", description="Train small students from large teachers.")
     commands = parser.add_subcommands(required=True)
     commands.add_subcommand("demo", _demo_parser(), help="four losses on handwritten digits, in minutes")
     commands.add_subcommand("train", train_parser(), help="train a student from a frozen teacher, or a teacher")
-    commands.add_subcommand("compare", ArgumentParser(), help="methods × seeds of one pair of models, on one page")
+    commands.add_subcommand("compare", compare_parser(), help="methods × seeds of one pair of models, on one page")
     commands.add_subcommand("probe", _probe_parser(), help="a linear classifier on a trained model's frozen features")
     commands.add_subcommand("recipes", _recipes_parser(), help="list the recipes")
     arguments = sys.argv[1:] if arguments is None else arguments
     # `--download` is short for `--data.download true`.
     arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
-    try:
-        if arguments[:1] == ["compare"]:
-            return _compare(arguments[1:])
-        chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
-        settings = chosen[chosen.subcommand]
-        _COMMANDS[chosen.subcommand](settings)
-    except (ValueError, OSError, FloatingPointError) as error:
-        # What the user can mend is said in a line; anything else keeps its traceback.
-        sys.exit(f"itrd-distill: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with lines_alone():
+        try:
+            chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
+            _COMMANDS[chosen.subcommand](chosen[chosen.subcommand], arguments[1:])
+            flush()
+        except (ValueError, OSError, FloatingPointError) as error:
+            # What the user can mend is said in a line; anything else keeps its traceback.
+            # Whether it was standard output that broke shows where something is written there.
+            sys.exit(line(error) if not isinstance(error, BrokenPipeError) or flush("\n") else 141)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def recipe_first(arguments: list[str]) -> list[str]:
@@ -56,7 +106,7 @@ def recipe_first(arguments: list[str]) -> list[str]:
 
 
 def _demo_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Distil a student on scikit-learn's digits under four losses.")
+    parser = _Parser(description="Distil a student on scikit-learn's digits under four losses.")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each loss")
     parser.add_argument("--epochs", type=int, default=100, help="passes of the student over its images")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for the report and the runs")
@@ -64,7 +114,7 @@ def _demo_parser() -> ArgumentParser:
 
 
 def train_parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = _Parser(
         description="Train a student from a frozen teacher; without --teacher.model, train plainly, as for a teacher."
     )
     _add_recipe(parser)
@@ -74,8 +124,34 @@ def train_parser() -> ArgumentParser:
     return parser
 
 
+def compare_parser() -> ArgumentParser:
+    from itrd_distill.recipes import methods
+
+    parser = _Parser(
+        description="Run methods × seeds of one pair of models, skipping what is finished, and write one page. The "
+        "settings of `itrd-distill train` hold for every run. A teacher whose weights are missing is trained first, by "
+        "its recipe."
+    )
+    parser.add_argument("pair", type=str, help="DATASET/TEACHER-STUDENT, as `itrd-distill recipes` lists them")
+    parser.add_argument("--methods", nargs="+", default=["none", "kd", "itrd_corr", "itrd"], choices=methods())
+    parser.add_argument(
+        "--sweep", type=str | None, help="vary one setting of one method: loss.options.alpha=1.01,1.5,2"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each")
+    parser.add_argument("--out", type=Path | None, help="folder of the comparison; if not given, runs/compare/PAIR")
+    parser.add_argument("--teacher-epochs", type=int | None, help="epochs for a teacher that has to be trained first")
+    parser.add_argument(
+        "--probe", type=str | None, help="DATASET: also train a linear classifier on its images and every student"
+    )
+    parser.add_argument(
+        "--speed-seconds", type=float, default=0.0, help="measure each method's speed apart, so long, in turn"
+    )
+    _add_recipe(parser)
+    return parser
+
+
 def _probe_parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = _Parser(
         description="Freeze the trained model --student and train a linear classifier on its penultimate features."
     )
     parser.add_argument(
@@ -96,44 +172,58 @@ def _add_recipe(parser: ArgumentParser) -> None:
 
 
 def _recipes_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="List the recipes, or those whose names contain some text.")
+    parser = _Parser(description="List the recipes, or those whose names contain some text.")
     parser.add_argument("text", type=str, nargs="?", default="", help="text to look for")
     return parser
 
 
-def _recipes(settings: Namespace) -> None:
+def _recipes(settings: Namespace, _: list[str]) -> None:
     from itrd_distill.recipes import names
 
     print("\n".join(name for name in names() if settings.text in name))
 
 
-def _demo(settings: Namespace) -> None:
+def _demo(settings: Namespace, _: list[str]) -> None:
     from itrd_distill.demo import demo
 
     demo(settings.seeds, settings.epochs, settings.out)
 
 
-def _train(settings: Namespace) -> None:
+def _train(settings: Namespace, _: list[str]) -> None:
     from itrd_distill.training.command import train_command
 
-    train_command(_recipe(settings), settings.out, settings.resume, settings.ckpt_path)
+    recipe = _recipe(settings)
+    recipe.try_out()
+    if recipe.loss.name == "none" and recipe.distils_with():
+        say(f"loss.name is none: {', '.join(recipe.distils_with())} will not be looked at")
+    train_command(recipe, settings.out, settings.resume, settings.ckpt_path)
 
 
-def _probe(settings: Namespace) -> None:
+def _probe(settings: Namespace, _: list[str]) -> None:
     from itrd_distill.probe import probe_command
 
-    probe_command(_recipe(settings), settings.weights, settings.out)
+    recipe = _recipe(settings)
+    if recipe.loss.name != "none":
+        raise ValueError(
+            f"loss.name is {recipe.loss.name}, but a probe learns by cross-entropy alone: give DATASET/MODEL"
+        )
+    recipe.try_out()
+    probe_command(recipe, settings.weights, settings.out)
 
 
-def _compare(arguments: list[str]) -> None:
+def _compare(settings: Namespace, arguments: list[str]) -> None:
     from itrd_distill.compare_command import compare_command
 
-    parser = train_parser()
-    compare_command(arguments, lambda given: _recipe(parser.instantiate(parser.parse_args(recipe_first(given)))))
+    parser = compare_parser()
+
+    def recipe(name: str, given: list[str]) -> Recipe:
+        return _recipe(parser.instantiate(parser.parse_args(["--recipe", name, *recipe_first(given)])))
+
+    compare_command(settings, arguments, recipe)
 
 
 def _recipe(settings: Namespace) -> Recipe:
     return Recipe(**{field.name: settings[field.name] for field in fields(Recipe)})
 
 
-_COMMANDS = {"demo": _demo, "train": _train, "probe": _probe, "recipes": _recipes}
+_COMMANDS = {"demo": _demo, "train": _train, "compare": _compare, "probe": _probe, "recipes": _recipes}

@@ -10,6 +10,7 @@ import yaml
 from rich.console import Console
 from torch import nn
 
+from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
 from itrd_distill.speed import measure_speeds
@@ -56,7 +57,7 @@ def compare(
     """
     if seeds < 1:
         raise ValueError(f"seeds must be ≥ 1, got {seeds}")
-    console = console or Console()
+    console = console or lines.console()
     first = next(iter(recipes.values()))
     data = create_data(first.data.name, first.data.root, first.data.download, **first.data.options)
     if train_teacher is not None and first.teacher.checkpoint and not Path(first.teacher.checkpoint).is_file():
@@ -114,7 +115,7 @@ def finished(directory: Path, recipe: Recipe) -> RunResult | None:
     saved = directory / "recipe.yaml"
     if not saved.is_file():
         return None
-    before, now = (_what_matters(settings) for settings in (yaml.safe_load(saved.read_text()), asdict(recipe)))
+    before, now = (_what_matters(settings) for settings in (yaml.safe_load(saved.read_text("utf-8")), asdict(recipe)))
     if before != now:
         changed = ", ".join(sorted(key for key in now if before.get(key) != now[key]))
         raise ValueError(f"{directory} holds a run with other settings ({changed}): choose another --out or remove it")
@@ -134,7 +135,7 @@ def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunRes
         "runs": [asdict(run) for run in runs],
         "versions": versions(),
     }
-    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1)))
+    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1), "utf-8"))
 
 
 def _known_accuracy(recipe: Recipe) -> float | None:

@@ -1,83 +1,97 @@
 """`itrd-distill compare`: which recipes a comparison consists of."""
 
-import argparse
+import re
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from itrd_distill.compare import compare
-from itrd_distill.recipes import methods, teacher_recipe
+from itrd_distill.options import Count, Weight, check, hint_of
+from itrd_distill.recipes import teacher_recipe
 from itrd_distill.report import Sweep
 from itrd_distill.training.command import train_command
 from itrd_distill.training.settings import Recipe
 
+# Makes a recipe of a recipe's name and the command line's options.
+Parse = Callable[[str, list[str]], Recipe]
 
-def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Recipe, object]]) -> None:
-    """Parse the command line and compare.
+
+def compare_command(own: Namespace, arguments: list[str], parse: Parse) -> None:
+    """Compare what the command line asks for.
 
     Args:
+        own: the options of `compare`.
         arguments: what follows `itrd-distill compare`.
-        parse: makes a recipe of arguments as `itrd-distill train` takes them.
+        parse: takes PAIR and the options of `compare`, too.
     """
-    parser = argparse.ArgumentParser(
-        prog="itrd-distill compare",
-        description="Run methods × seeds of one pair of models, skipping what is finished, and write one page. "
-        "All other options are those of `itrd-distill train` and hold for every run. A teacher whose weights are "
-        "missing is trained first, by its recipe.",
-    )
-    parser.add_argument("pair", help="DATASET/TEACHER-STUDENT, as `itrd-distill recipes` lists them")
-    parser.add_argument("--methods", nargs="+", default=["none", "kd", "itrd_corr", "itrd"], choices=methods())
-    parser.add_argument("--sweep", help="vary one setting of one method: loss.options.alpha=1.01,1.5,2")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each (default: 3)")
-    parser.add_argument("--out", type=Path, help="folder of the comparison (default: runs/compare/PAIR)")
-    parser.add_argument("--teacher-epochs", type=int, help="epochs for a teacher that has to be trained first")
-    parser.add_argument("--probe", help="DATASET: also train a linear classifier on its images and every student")
-    parser.add_argument(
-        "--speed-seconds", type=float, default=0.0, help="measure each method's speed apart, so long, in turn"
-    )
-    own, overrides = parser.parse_known_args(arguments)
+    _check(own, arguments)
     if own.sweep is None:
-        recipes = {method: parse(["--recipe", f"{own.pair}-{method}", *overrides]) for method in own.methods}
+        recipes = {method: parse(f"{own.pair}-{method}", arguments) for method in own.methods}
         sweep = None
     else:
-        recipes, sweep = _swept(own, overrides, parse)
+        recipes, sweep = _swept(own, arguments, parse)
+    for recipe in recipes.values():
+        recipe.try_out()
     compare(
         recipes,
         own.seeds,
         own.out or Path("runs", "compare", own.pair, sweep.name if sweep else ""),
         sweep=sweep,
-        train_teacher=lambda: _train_teacher(own, overrides, parse),
+        train_teacher=lambda: _train_teacher(own, arguments, parse),
         speed_seconds=own.speed_seconds,
         command=shlex.join(["itrd-distill", "compare", *arguments]),
-        transfer_to=_probe(own, overrides, parse) if own.probe else None,
+        transfer_to=_probe(own, arguments, parse) if own.probe else None,
     )
 
 
-def _probe(own, overrides: list[str], parse) -> Recipe:
+def _check(own: Namespace, arguments: list[str]) -> None:
+    check("--teacher-epochs", own.teacher_epochs, Count | None)
+    check("--speed-seconds", own.speed_seconds, Weight)
+    _once("--methods", own.methods)
+    for option, instead in (("--seed", "--seeds says how many"), ("--method", "--methods says which")):
+        if any(argument.split("=")[0] == option for argument in arguments):
+            raise ValueError(f"{option} is none of compare's: it runs several, and {instead}")
+
+
+def _once(option: str, named: list[str]) -> None:
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise ValueError(f"{option} names {', '.join(twice)} twice: give each once")
+
+
+def _probe(own: Namespace, arguments: list[str], parse: Parse) -> Recipe:
     student = own.pair.rpartition("-")[2]
-    shared = _kept(overrides, ("--data.root", "--data.download", "--trainer.accelerator"))
-    return parse(["--recipe", f"{own.probe}/{student}", *shared])
+    shared = _kept(arguments, ("--data.root", "--data.download", "--trainer.accelerator"))
+    return parse(f"{own.probe}/{student}", [own.pair, *shared])
 
 
-def _swept(own, overrides: list[str], parse) -> tuple[dict[str, Recipe], Sweep]:
+def _swept(own: Namespace, arguments: list[str], parse: Parse) -> tuple[dict[str, Recipe], Sweep]:
     setting, _, listed = own.sweep.partition("=")
+    texts = listed.split(",")
     try:
-        values = [float(value) for value in listed.split(",")]
+        values = [float(text) for text in texts]
     except ValueError:
-        raise ValueError(f"--sweep must look like loss.options.alpha=1.01,1.5,2; got {own.sweep!r}") from None
+        values = []
+    if not re.fullmatch(r"\w+(\.\w+)+", setting) or not values:
+        raise ValueError(f"--sweep must look like loss.options.alpha=1.01,1.5,2; got {own.sweep!r}")
+    group, _, name = setting.rpartition(".")
+    if hint_of(Recipe, setting) is None and group not in ("loss.options", "data.options"):
+        raise ValueError(f"--sweep: there is no setting {setting}; `itrd-distill train --help` lists those there are")
     if len(own.methods) != 1:
         raise ValueError(f"--sweep varies one method: give --methods one name, got {', '.join(own.methods)}")
     (method,) = own.methods
-    name = setting.split(".")[-1]
-    named = {f"{method}, {name} = {value:g}": value for value in values}
+    titles = [f"{method}, {name} = {value:g}" for value in values]
+    _once("--sweep", titles)
     recipes = {
-        title: parse(["--recipe", f"{own.pair}-{method}", *overrides, f"--{setting}", str(value)])
-        for title, value in named.items()
+        title: parse(f"{own.pair}-{method}", [*arguments, f"--{setting}={text}"])
+        for title, text in zip(titles, texts, strict=True)
     }
-    return recipes, Sweep(name, named)
+    return recipes, Sweep(name, dict(zip(titles, values, strict=True)))
 
 
-def _train_teacher(own, overrides: list[str], parse) -> None:
+def _train_teacher(own: Namespace, arguments: list[str], parse: Parse) -> None:
     """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
     shared = (
         "--data.",
@@ -86,15 +100,15 @@ def _train_teacher(own, overrides: list[str], parse) -> None:
         "--trainer.precision",
         "--trainer.channels_last",
     )
-    kept = _kept(overrides, shared)
     epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
-    train_command(parse(["--recipe", teacher_recipe(own.pair), *kept, *epochs]), None, resume=True, ckpt_path=None)
+    recipe = parse(teacher_recipe(own.pair), [own.pair, *_kept(arguments, shared), *epochs])
+    train_command(recipe, None, resume=True, ckpt_path=None)
 
 
-def _kept(overrides: list[str], names: tuple[str, ...]) -> list[str]:
+def _kept(arguments: list[str], names: tuple[str, ...]) -> list[str]:
     """The options that begin with one of these names, with their values, but for the choice of fewer images."""
     kept = []
-    for i, argument in enumerate(overrides):
+    for i, argument in enumerate(arguments):
         if argument.startswith(names) and not argument.startswith("--data.options.train_images"):
-            kept += overrides[i : i + (1 if "=" in argument else 2)]
+            kept += arguments[i : i + (1 if "=" in argument else 2)]
     return kept

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page
 from itrd_distill.training.files import write_atomically
@@ -45,7 +46,7 @@ def demo(seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), conso
     for name, value in (("seeds", seeds), ("epochs", epochs)):
         if value < 1:
             raise ValueError(f"{name} must be ≥ 1, got {value}")
-    out, console = Path(out), console or Console()
+    out, console = Path(out), console or lines.console()
     full, few = create_data("digits"), create_data("digits", train_images=STUDENT_IMAGES)
     base = replace(_BASE, trainer=replace(_BASE.trainer, epochs=epochs))
     # The teacher has six times the images, and needs fewer epochs of them.
@@ -78,7 +79,7 @@ def demo(seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), conso
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<18}", markup=False),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TextColumn("epochs"),
@@ -107,7 +108,7 @@ def _write_results(path: Path, taught: RunResult, runs: list[RunResult]) -> None
         ],
         "versions": versions(),
     }
-    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1)))
+    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1), "utf-8"))
 
 
 def _experiment(

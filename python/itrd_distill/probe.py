@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, Images, create_data, loader
+from itrd_distill.lines import console
 from itrd_distill.training.files import load_model, load_state, write_atomically
 from itrd_distill.training.run import RunResult, train
 from itrd_distill.training.settings import Recipe
@@ -35,7 +35,7 @@ def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:
     directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
     result = train_probe(recipe, weights, directory)
     accuracy = f"{100 * result.test_accuracy:.2f} % test accuracy"
-    Console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
+    console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
     return result
 
 

@@ -51,7 +51,7 @@ def test_student_is_trained_from_a_saved_teacher_and_goes_on(teacher, tmp_path, 
 
 
 def test_resume_without_a_checkpoint_starts(teacher, tmp_path, capsys):
-    main(student_of(teacher, "--trainer.epochs", "1", "--out", str(tmp_path), "--resume"))
+    main(student_of(teacher, "--loss.name", "kd", "--trainer.epochs", "1", "--out", str(tmp_path), "--resume"))
     assert "epoch   1/1" in capsys.readouterr().out
 
 

@@ -1,11 +1,13 @@
 """The page's figures, from runs whose answer is known."""
 
+from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 
 from itrd_distill.report import summarise
 from itrd_distill.report.page import Experiment, Model, headline, write_page, write_plots
+from itrd_distill.report.plots import Sweep
 from itrd_distill.report.styles import styles
 from itrd_distill.training.run import RunResult
 
@@ -66,3 +68,42 @@ def test_methods_keep_their_look_whatever_stands_beside_them():
     alone, beside = styles(["itrd"]), styles(["new", "kd", "itrd"])
     assert alone["itrd"] == beside["itrd"]
     assert len({style.variable for style in beside.values()}) == 3
+
+
+def test_text_of_users_is_never_markup(tmp_path):
+    """HTML, SVG and mathtext: what looks like them stands there as it was given, in the page and in the files."""
+    odd = '"><script>alert(1)</script> $x^2$ {{ 7 * 7 }} &lt; [b] \\alpha'
+    runs = [run("none", 0, 0.9, cross_entropy=0.5), run(odd, 0, 0.95, cross_entropy=0.4)]
+    sweep = Sweep(odd, {"none": 1.0, odd: 2.0})
+    teacher, student = Model(odd, 5, 0.9), Model(odd, 3)
+    experiment = Experiment(
+        odd, odd, teacher, student, runs, 200, notes=[odd], sweep=sweep, settings={odd: odd}, versions={odd: odd}
+    )
+    write_page(experiment, tmp_path / "page.html")
+    write_plots(experiment, tmp_path)
+
+    class Reader(HTMLParser):
+        tags, text = set(), ""
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.add(tag)
+
+        def handle_data(self, data):
+            self.text += data
+
+    reader = Reader()
+    reader.feed((tmp_path / "page.html").read_text("utf-8"))
+    assert "script" not in reader.tags
+    # Title twice, data set, models, headline, table, notes, settings and versions, legend, the sweep's title and axis.
+    assert reader.text.count(odd) >= 12
+    drawing = ElementTree.parse(tmp_path / "sweep.svg").getroot()
+    assert [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")].count(odd) == 2
+
+
+def test_a_name_that_no_encoding_holds_is_written_all_the_same(tmp_path):
+    runs = [run("m\udcff", 0, 0.9, cross_entropy=0.5)]
+    experiment = Experiment("A", "data", Model("t", 5), Model("s", 3), runs, test_images=200)
+    write_page(experiment, tmp_path / "page.html")
+    write_plots(experiment, tmp_path)
+    for path in tmp_path.iterdir():
+        assert r"m\udcff" in path.read_text("utf-8")

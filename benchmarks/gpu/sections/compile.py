@@ -51,14 +51,14 @@ def _work_off(day: Day, folder: Path, *, tuned: bool, workers: int) -> list[dict
         running[number] = _start(spec, folder, number, environment)
     while running and day.left > 0:
         time.sleep(0.1)
-        (day.folder / "now").write_text(day.case)
+        (day.folder / "now").write_text(day.case, "utf-8")
         for number, child in list(running.items()):
             if child.poll() is None:
                 continue
             del running[number]
             claimed = folder / f"claimed-{number}"
             if child.returncode:
-                job = claimed.read_text() if claimed.exists() else f"worker {number}"
+                job = claimed.read_text("utf-8") if claimed.exists() else f"worker {number}"
                 lost.append(_lost(job, child.returncode, folder / f"log-{number}"))
                 if claimed.exists():
                     claimed.unlink()
@@ -70,7 +70,7 @@ def _work_off(day: Day, folder: Path, *, tuned: bool, workers: int) -> list[dict
 
 def _rows(path: Path) -> Iterator[dict]:
     """Those that were written whole: a worker may have been killed while it wrote the last one."""
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         with contextlib.suppress(ValueError):
             yield json.loads(line)
 

@@ -39,8 +39,8 @@ def run(day: Day) -> list[dict]:
                 command, cwd=day.folder, env=told, stdout=output, stderr=subprocess.STDOUT, timeout=max(5, day.left)
             )
         except subprocess.TimeoutExpired:
-            return so_far(log.read_text(errors="replace"))
-    lines = log.read_text(errors="replace").splitlines()
+            return so_far(log.read_text("utf-8", "replace"))
+    lines = log.read_text("utf-8", "replace").splitlines()
     if not report.exists():
         raise Wrong(f"pytest ended with exit status {done.returncode}", tail=lines[-20:])
     rows = outcomes(report)

@@ -1,14 +1,24 @@
 """Data sets by the names that recipes give them."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from itrd_distill.data import sources
 from itrd_distill.data.digits import digits
 from itrd_distill.data.images import Batch, FileImages, ImageData, Images, MemoryImages, loader
+from itrd_distill.options import check_options
 
-__all__ = ["Batch", "FileImages", "ImageData", "Images", "MemoryImages", "create_data", "data_names", "loader"]
+__all__ = [
+    "Batch",
+    "FileImages",
+    "ImageData",
+    "Images",
+    "MemoryImages",
+    "check_source",
+    "create_data",
+    "data_names",
+    "loader",
+]
 
 # name → source(root, download, **options)
 _SOURCES: dict[str, Callable[..., ImageData]] = {
@@ -40,11 +50,13 @@ def create_data(name: str, root: str | Path = "data", download: bool = False, **
         ValueError: no data set has this name or these options; the message lists what there is.
         FileNotFoundError: its files are not in `root`; the message names them.
     """
+    check_source(name, options)
+    return _SOURCES[name](Path(root), download, **options)
+
+
+def check_source(name: str, options: Mapping[str, object]) -> None:
+    """Raise the ValueError of `create_data` for this name or these options, without a look at the files."""
     if name not in _SOURCES:
         raise ValueError(f"data must be one of {', '.join(data_names())}; got {name!r}")
     source = digits if name == "digits" else _SOURCES[name]
-    taken = [option for option in inspect.signature(source).parameters if option not in ("root", "download")]
-    for option in options:
-        if option not in taken:
-            raise ValueError(f"data {name} takes the options {', '.join(taken)}; got {option!r}")
-    return _SOURCES[name](Path(root), download, **options)
+    check_options(f"data {name}", "data.options.", source, options, ("root", "download"))

@@ -6,11 +6,12 @@ from sklearn.model_selection import train_test_split
 
 from itrd_distill.data.images import ImageData
 from itrd_distill.data.memory import colour, in_memory, resize
+from itrd_distill.options import Count
 
 TEST_IMAGES = 597
 
 
-def digits(train_images: int | None = None, validation: bool = False, enlarged: bool = False) -> ImageData:
+def digits(train_images: Count | None = None, validation: bool = False, enlarged: bool = False) -> ImageData:
     """A fixed stratified split: 1,200 images for training, 597 for testing.
 
     Args:

@@ -16,6 +16,7 @@ from torchvision.transforms import v2
 
 from itrd_distill.data.images import FileImages, ImageData
 from itrd_distill.data.memory import colour, in_memory, resize
+from itrd_distill.options import Count, Line
 
 # What the CRD benchmark normalises with: its teachers' checkpoints expect it.
 _CIFAR100 = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
@@ -24,19 +25,19 @@ _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 
-def cifar100(root: Path, download: bool, train_images: int | None = None) -> ImageData:
+def cifar100(root: Path, download: bool, train_images: Count | None = None) -> ImageData:
     """60,000 images of 32×32 in 100 classes, cropped and flipped for training."""
     train, test = _cifar(datasets.CIFAR100, root, download, "cifar-100-python/train, cifar-100-python/test")
     return in_memory("CIFAR-100", train, test, 100, train_images=train_images, **_CIFAR100)
 
 
-def cifar10(root: Path, download: bool, train_images: int | None = None) -> ImageData:
+def cifar10(root: Path, download: bool, train_images: Count | None = None) -> ImageData:
     """60,000 images of 32×32 in 10 classes, cropped and flipped for training."""
     train, test = _cifar(datasets.CIFAR10, root, download, "cifar-10-batches-py/data_batch_1 … test_batch")
     return in_memory("CIFAR-10", train, test, 10, train_images=train_images, **_CIFAR10)
 
 
-def stl10(root: Path, download: bool, size: int = 32, train_images: int | None = None) -> ImageData:
+def stl10(root: Path, download: bool, size: Count = 32, train_images: Count | None = None) -> ImageData:
     """5,000 training and 8,000 test images of 96×96 in 10 classes, resized."""
 
     def read(split: str) -> tuple[Tensor, Tensor]:
@@ -47,7 +48,7 @@ def stl10(root: Path, download: bool, size: int = 32, train_images: int | None =
     return in_memory("STL-10", train, test, 10, size=size, train_images=train_images)
 
 
-def fashion_mnist(root: Path, download: bool, size: int = 32, train_images: int | None = None) -> ImageData:
+def fashion_mnist(root: Path, download: bool, size: Count = 32, train_images: Count | None = None) -> ImageData:
     """70,000 grey images of 28×28 in 10 classes, enlarged and given three channels for the CIFAR models.
 
     Read from ROOT, from ROOT/FashionMNIST/raw, or from where Debian's package dataset-fashion-mnist puts them.
@@ -66,7 +67,7 @@ def fashion_mnist(root: Path, download: bool, size: int = 32, train_images: int 
     )
 
 
-def tiny_imagenet(root: Path, download: bool, size: int = 32, train_images: int | None = None) -> ImageData:
+def tiny_imagenet(root: Path, download: bool, size: Count = 32, train_images: Count | None = None) -> ImageData:
     """100,000 training and 10,000 validation images of 64×64 in 200 classes, decoded into memory and resized."""
     folder = root / "tiny-imagenet-200"
     annotations = folder / "val" / "val_annotations.txt"
@@ -75,13 +76,13 @@ def tiny_imagenet(root: Path, download: bool, size: int = 32, train_images: int 
         raise _missing("TinyImageNet", root, "tiny-imagenet-200/train/n*/images/*.JPEG, tiny-imagenet-200/val/images",
                        "from cs231n.stanford.edu/tiny-imagenet-200.zip")  # fmt: skip
     train = [(file, i) for i, name in enumerate(classes) for file in sorted((folder / "train" / name).rglob("*.JPEG"))]
-    rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines()]
+    rows = [line.split("\t")[:2] for line in annotations.read_text("utf-8").splitlines()]
     test = [(folder / "val" / "images" / name, classes.index(label)) for name, label in rows]
     splits = [(_decode([f for f, _ in held], size), torch.tensor([i for _, i in held])) for held in (train, test)]
     return in_memory("TinyImageNet", *splits, len(classes), train_images=train_images)
 
 
-def imagenet(root: Path, download: bool, size: int = 224) -> ImageData:
+def imagenet(root: Path, download: bool, size: Count = 224) -> ImageData:
     """1.28 million training and 50,000 validation images in 1,000 classes, from ROOT/train/CLASS and ROOT/val/CLASS."""
     splits = []
     for part in ("train", "val"):
@@ -106,9 +107,9 @@ def packed_jpeg(
     root: Path,
     download: bool,
     file: str,
-    title: str = "packed JPEG",
-    size: int | None = None,
-    train_images: int | None = None,
+    title: Line = "packed JPEG",
+    size: Count | None = None,
+    train_images: Count | None = None,
 ) -> ImageData:
     """JPEG files packed end to end in the arrays of one .npz, read from ROOT/FILE.
 

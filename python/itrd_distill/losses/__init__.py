@@ -1,7 +1,8 @@
 """Distillation losses by the names that recipes give them; `distances` holds those that are plain functions."""
 
-import inspect
+from collections.abc import Mapping
 
+from itrd_distill.lines import say
 from itrd_distill.losses import distances
 from itrd_distill.losses.adapted import CCLoss, FitNetLoss, FTLoss
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
@@ -9,6 +10,7 @@ from itrd_distill.losses.contrastive import CRDLoss, WCoRDLoss
 from itrd_distill.losses.direct import ATLoss, KDLoss, NSTLoss, PKTLoss, RKDLoss, SPLoss
 from itrd_distill.losses.itrd import ITRDLoss
 from itrd_distill.losses.review import ReviewKDLoss
+from itrd_distill.options import Weight, check_options, parameters_of
 
 __all__ = [
     "ATLoss",
@@ -28,6 +30,7 @@ __all__ = [
     "SPLoss",
     "Terms",
     "WCoRDLoss",
+    "check_loss",
     "create_loss",
     "distances",
     "loss_names",
@@ -50,6 +53,8 @@ _LOSSES: dict[str, type[DistillationLoss]] = {
     "itrd": ITRDLoss,
 }
 
+_GIVEN = ("context",)  # by `create_loss`, and no option
+
 
 def loss_names() -> list[str]:
     return list(_LOSSES)
@@ -61,11 +66,24 @@ def create_loss(name: str, context: Context, **options) -> DistillationLoss:
     Raises:
         ValueError: no loss has this name, or it does not take these options; the message lists what there is.
     """
-    taken = loss_options(name)
-    for option in options:
-        if option not in taken:
-            raise ValueError(f"loss {name} takes the options {', '.join(taken)}; got {option!r}")
+    check_loss(name, options)
+    if not distils(name, options):
+        say(f"every weight of the loss {name} is 0: nothing is distilled")
     return _LOSSES[name](context, **options)
+
+
+def check_loss(name: str, options: Mapping[str, object]) -> None:
+    """Raise the ValueError of `create_loss` for this name or these options, before there are models and data."""
+    loss_options(name)
+    check_options(f"loss {name}", "loss.options.", _LOSSES[name], options, _GIVEN)
+
+
+def distils(name: str, options: Mapping[str, object]) -> bool:
+    """Whether a weight of the loss is not 0; that called `weight` multiplies all others."""
+    taken = parameters_of(_LOSSES[name], _GIVEN)
+    weights = {option: options.get(option, p.default) for option, p in taken.items() if p.annotation is Weight}
+    whole = weights.pop("weight", 1)
+    return bool(whole) and (any(weights.values()) or not weights)
 
 
 def loss_options(name: str) -> list[str]:
@@ -76,4 +94,4 @@ def loss_options(name: str) -> list[str]:
     """
     if name not in _LOSSES:
         raise ValueError(f"loss must be one of {', '.join(loss_names())}; got {name!r}")
-    return [option for option in inspect.signature(_LOSSES[name]).parameters if option != "context"]
+    return list(parameters_of(_LOSSES[name], _GIVEN))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from itrd_distill.data.images import Batch
 from itrd_distill.losses import distances
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_distill.options import Count, CountFromZero, Positive, Weight
 
 
 class FitNetLoss(DistillationLoss):
@@ -16,7 +17,7 @@ class FitNetLoss(DistillationLoss):
         stage: which feature map, counted from the first convolution's.
     """
 
-    def __init__(self, context: Context, weight: float = 100.0, stage: int = 2) -> None:
+    def __init__(self, context: Context, weight: Weight = 100.0, stage: CountFromZero = 2) -> None:
         super().__init__()
         available = min(len(context.student.features.stages), len(context.teacher.features.stages))
         if not 0 <= stage < available:
@@ -35,7 +36,7 @@ class CCLoss(DistillationLoss):
 
     reads_maps = False
 
-    def __init__(self, context: Context, weight: float = 0.02, width: int = 128) -> None:
+    def __init__(self, context: Context, weight: Weight = 0.02, width: Count = 128) -> None:
         super().__init__()
         student, teacher = context.widths
         self.weight = weight
@@ -59,7 +60,7 @@ class FTLoss(DistillationLoss):
     """
 
     def __init__(
-        self, context: Context, weight: float = 200.0, rate: float = 0.5, preparation_epochs: int = 30
+        self, context: Context, weight: Weight = 200.0, rate: Positive = 0.5, preparation_epochs: CountFromZero = 30
     ) -> None:
         super().__init__()
         student, teacher = context.student.features.stages[-1].shape[1], context.teacher.features.stages[-1].shape[1]

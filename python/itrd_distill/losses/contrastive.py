@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from itrd_distill.data.images import Batch
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_distill.options import Count, Positive, Share, Weight
 
 
 class NegativeSampler(nn.Module):
@@ -73,11 +74,11 @@ class CRDLoss(DistillationLoss):
     def __init__(
         self,
         context: Context,
-        weight: float = 0.8,
-        width: int = 128,
-        negatives: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
+        weight: Weight = 0.8,
+        width: Count = 128,
+        negatives: Count = 16384,
+        temperature: Positive = 0.07,
+        momentum: Share = 0.5,
     ) -> None:
         super().__init__()
         student, teacher = context.widths
@@ -139,13 +140,13 @@ class WCoRDLoss(DistillationLoss):
     def __init__(
         self,
         context: Context,
-        global_weight: float = 0.8,
-        local_weight: float = 0.05,
-        width: int = 128,
-        negatives: int = 16384,
-        momentum: float = 0.5,
-        regularisation: float = 0.1,
-        iterations: int = 20,
+        global_weight: Weight = 0.8,
+        local_weight: Weight = 0.05,
+        width: Count = 128,
+        negatives: Count = 16384,
+        momentum: Share = 0.5,
+        regularisation: Positive = 0.1,
+        iterations: Count = 20,
     ) -> None:
         super().__init__()
         student, teacher = context.widths

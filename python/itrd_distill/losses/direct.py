@@ -3,6 +3,7 @@
 from itrd_distill.data.images import Batch
 from itrd_distill.losses import distances
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms, paired_stages
+from itrd_distill.options import Positive, Weight
 
 
 class KDLoss(DistillationLoss):
@@ -10,7 +11,7 @@ class KDLoss(DistillationLoss):
 
     reads_maps = False
 
-    def __init__(self, context: Context, weight: float = 0.9, temperature: float = 4.0) -> None:
+    def __init__(self, context: Context, weight: Weight = 0.9, temperature: Positive = 4.0) -> None:
         super().__init__()
         self.weight, self.temperature = weight, temperature
 
@@ -21,7 +22,7 @@ class KDLoss(DistillationLoss):
 class ATLoss(DistillationLoss):
     """weight · Σ over stages of at(maps)."""
 
-    def __init__(self, context: Context, weight: float = 1000.0) -> None:
+    def __init__(self, context: Context, weight: Weight = 1000.0) -> None:
         super().__init__()
         self.weight = weight
 
@@ -32,7 +33,7 @@ class ATLoss(DistillationLoss):
 class NSTLoss(DistillationLoss):
     """weight · Σ over stages of nst(maps)."""
 
-    def __init__(self, context: Context, weight: float = 50.0) -> None:
+    def __init__(self, context: Context, weight: Weight = 50.0) -> None:
         super().__init__()
         self.weight = weight
 
@@ -43,7 +44,7 @@ class NSTLoss(DistillationLoss):
 class SPLoss(DistillationLoss):
     """weight · sp(last maps)."""
 
-    def __init__(self, context: Context, weight: float = 3000.0) -> None:
+    def __init__(self, context: Context, weight: Weight = 3000.0) -> None:
         super().__init__()
         self.weight = weight
 
@@ -58,7 +59,7 @@ class RKDLoss(DistillationLoss):
     reads_maps = False
 
     def __init__(
-        self, context: Context, weight: float = 1.0, distance_weight: float = 25.0, angle_weight: float = 50.0
+        self, context: Context, weight: Weight = 1.0, distance_weight: Weight = 25.0, angle_weight: Weight = 50.0
     ) -> None:
         super().__init__()
         self.weight, self.distance_weight, self.angle_weight = weight, distance_weight, angle_weight
@@ -75,7 +76,7 @@ class PKTLoss(DistillationLoss):
 
     reads_maps = False
 
-    def __init__(self, context: Context, weight: float = 30000.0) -> None:
+    def __init__(self, context: Context, weight: Weight = 30000.0) -> None:
         super().__init__()
         self.weight = weight
 

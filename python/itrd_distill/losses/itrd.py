@@ -1,8 +1,12 @@
 """Information theoretic representation distillation, on the penultimate features, by the fused kernels."""
 
+from typing import Annotated
+
 from itrd_distill.data.images import Batch
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_distill.options import Positive, Weight, one_of
 from itrd_kernels import FusedITRDLoss
+from itrd_kernels.checks import BACKENDS
 
 
 class ITRDLoss(DistillationLoss):
@@ -20,10 +24,10 @@ class ITRDLoss(DistillationLoss):
     def __init__(
         self,
         context: Context,
-        beta_corr: float = 2.0,
-        beta_mi: float = 1.0,
-        alpha: float = 1.5,
-        backend: str = "auto",
+        beta_corr: Weight = 2.0,
+        beta_mi: Weight = 1.0,
+        alpha: Positive = 1.5,
+        backend: Annotated[str, one_of(*BACKENDS)] = "auto",
     ) -> None:
         super().__init__()
         self.criterion = FusedITRDLoss(*context.widths, beta_corr, beta_mi, alpha, backend=backend)

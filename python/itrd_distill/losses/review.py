@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from itrd_distill.data.images import Batch
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_distill.options import CountFromZero, Weight
 
 MOST_CHANNELS = 512
 
@@ -52,7 +53,7 @@ class ReviewKDLoss(DistillationLoss):
         ramp_epochs: epochs until the weight is full.
     """
 
-    def __init__(self, context: Context, weight: float = 5.0, ramp_epochs: int = 20) -> None:
+    def __init__(self, context: Context, weight: Weight = 5.0, ramp_epochs: CountFromZero = 20) -> None:
         super().__init__()
         student, teacher = _stages(context.student), _stages(context.teacher)
         if len(student) != len(teacher):

@@ -15,7 +15,7 @@ from itrd_distill.models.shufflenet import ShuffleV1, ShuffleV2
 from itrd_distill.models.vgg import VGG
 from itrd_distill.models.wide_resnet import WideResNet
 
-__all__ = ["Features", "create_model", "model_names"]
+__all__ = ["Features", "check_model", "create_model", "model_names"]
 
 _NARROW, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 _VGG8 = ((64,), (128,), (256,), (512,), (512,))
@@ -65,11 +65,16 @@ def create_model(name: str, num_classes: int = 100) -> nn.Module:
     Raises:
         ValueError: no model has this name; the message lists those there are.
     """
+    check_model("model", name)
     if name.startswith("timm/"):
         return _external().TimmModel(name.removeprefix("timm/"), num_classes)
-    if name not in _BUILDERS:
-        raise ValueError(f"model must be one of {', '.join(model_names())} or timm/NAME; got {name!r}")
     return _BUILDERS[name](num_classes)
+
+
+def check_model(setting: str, name: str) -> None:
+    """Raise the ValueError of `create_model` at once; what timm holds is looked up when a model is made."""
+    if name not in _BUILDERS and not name.startswith("timm/"):
+        raise ValueError(f"{setting} must be one of {', '.join(model_names())} or timm/NAME; got {name!r}")
 
 
 def _external():

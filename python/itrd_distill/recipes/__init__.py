@@ -90,6 +90,21 @@ def resolve(name: str) -> dict[str, Any]:
     )
 
 
+def settings_in(path: Path) -> dict[str, Any]:
+    """The settings in a recipe file.
+
+    Raises:
+        ValueError: it is no YAML in UTF-8, or holds something other than settings; the message names the file.
+    """
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold settings, such as `seed: 1`, got {found!r}")
+    return found
+
+
 def teacher_recipe(pair: str) -> str:
     """DATASET/TEACHER, the recipe that trains the teacher of DATASET/TEACHER-STUDENT."""
     dataset, _, models = pair.partition("/")

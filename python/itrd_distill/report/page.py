@@ -70,7 +70,7 @@ def write_page(experiment: Experiment, path: Path) -> None:
         headline=headline(summaries, looks),
         plots=_plots(experiment, looks),
     )
-    write_atomically(path, lambda partial: partial.write_text(page, "utf-8"))
+    write_atomically(path, lambda partial: partial.write_text(page, "utf-8", "backslashreplace"))
 
 
 def write_plots(experiment: Experiment, folder: Path) -> None:
@@ -78,7 +78,10 @@ def write_plots(experiment: Experiment, folder: Path) -> None:
     looks = styles([summary.method for summary in summarise(experiment.runs)])
     for plot in _plots(experiment, looks):
         text = plot.standalone(looks)
-        write_atomically(folder / f"{plot.name}.svg", lambda partial, text=text: partial.write_text(text, "utf-8"))
+        write_atomically(
+            folder / f"{plot.name}.svg",
+            lambda partial, text=text: partial.write_text(text, "utf-8", "backslashreplace"),
+        )
 
 
 def _plots(experiment: Experiment, looks: Mapping) -> list[plots.Plot]:

@@ -33,6 +33,7 @@ _SETTINGS = {
     "grid.alpha": 0.14,
     "axes.grid": True,
     "lines.linewidth": 1.6,
+    "text.parse_math": False,
     "axes.xmargin": 0.02,
     "axes.unicode_minus": True,
 }

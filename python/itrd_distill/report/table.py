@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from itrd_distill.report.page import Model
 from itrd_distill.report.styles import styles
@@ -11,7 +12,8 @@ from itrd_distill.report.summary import MethodSummary
 
 def table(title: str, teacher: Model, summaries: Sequence[MethodSummary]) -> Table:
     """Test accuracy, speed and size of the teacher and of the student under every method; the best in bold."""
-    rows = Table(title=title)
+    # Names are text, whatever the console makes of brackets.
+    rows = Table(title=Text(title))
     rows.add_column("method")
     for heading in ("test accuracy, %", "training images/s", "parameters"):
         rows.add_column(heading, justify="right")
@@ -22,7 +24,7 @@ def table(title: str, teacher: Model, summaries: Sequence[MethodSummary]) -> Tab
     for summary in summaries:
         mean, std = summary.test_accuracy
         rows.add_row(
-            looks[summary.method].label,
+            Text(looks[summary.method].label),
             f"{100 * mean:.2f} ± {100 * std:.2f}",
             f"{summary.images_per_second.mean:,.0f}",
             f"{summary.parameters:,}",

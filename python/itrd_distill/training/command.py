@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
+from itrd_distill import lines
 from itrd_distill.training.callbacks import Row
 from itrd_distill.training.checkpoints import check, latest
 from itrd_distill.training.run import train
@@ -16,7 +16,7 @@ def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Pat
     """Run the recipe in `out` and say what came out."""
     directory = out or recipe.folder()
     checkpoint = _checkpoint(directory, resume, ckpt_path)
-    console = Console()
+    console = lines.console()
 
     def line(row: Row) -> None:
         console.print(

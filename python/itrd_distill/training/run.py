@@ -13,7 +13,6 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
@@ -24,6 +23,7 @@ from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO
 from itrd_distill.training.files import load_model, save_model, write_atomically
 from itrd_distill.training.finite import StopOnNonFiniteLoss
+from itrd_distill.training.loggers import loggers
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
 from itrd_distill.training.settings import Recipe
@@ -52,7 +52,7 @@ class RunResult:
 
     @classmethod
     def read(cls, directory: Path) -> "RunResult":
-        return cls(**json.loads((directory / "run.json").read_text()))
+        return cls(**json.loads((directory / "run.json").read_text("utf-8")))
 
 
 def train(
@@ -110,7 +110,7 @@ def train(
     if trainer.is_global_zero:
         save_model(directory / "weights.pt", student, recipe.student, data.num_classes, result.test_accuracy)
         text = json.dumps(asdict(result), indent=1)
-        write_atomically(directory / "run.json", lambda path: path.write_text(text))
+        write_atomically(directory / "run.json", lambda path: path.write_text(text, "utf-8"))
     return student, result
 
 
@@ -145,7 +145,7 @@ def quieten_lightning() -> None:
 @rank_zero_only
 def _note(recipe: Recipe, directory: Path) -> None:
     text = yaml.safe_dump(asdict(recipe), sort_keys=False)
-    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text))
+    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text, "utf-8"))
 
 
 @rank_zero_only
@@ -192,7 +192,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Tr
         devices=settings.devices,
         precision=settings.precision,
         max_epochs=settings.epochs,
-        logger=[CSVLogger(directory, name="csv"), TensorBoardLogger(directory, name="tensorboard", version="")],
+        logger=loggers(directory),
         callbacks=[*callbacks, checkpoints],
         plugins=[SafeCheckpointIO()],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),

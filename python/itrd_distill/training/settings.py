@@ -1,12 +1,43 @@
 """What a recipe says: everything that makes one run, overridable on the command line."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Annotated, Any
 
 from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
+
+from itrd_distill.options import (
+    Count,
+    CountFromZero,
+    Line,
+    Positive,
+    Rule,
+    Weight,
+    at_least,
+    at_most,
+    below,
+    check_fields,
+    is_a_line,
+)
+
+# Losses compare a sample with others, so they need two of them in a batch.
+BatchSize = Annotated[int, at_least(2)]
+Milestones = Annotated[list[Count], Rule("and later than the one before", lambda e: e == sorted(set(e)))]
+# -1 stands for all there are.
+Devices = Annotated[int, at_least(-1), at_most(1024)]
+# What NumPy and Lightning take as a seed.
+Seed = Annotated[int, at_least(0), at_most(2**32 - 1)]
+
+
+def _stays_below(name: str) -> bool:
+    path = PurePath(name)
+    return is_a_line(name) and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+# Names become folders of runs.
+InFolders = Annotated[str, Rule("on one line that may name a folder, without ..", _stays_below)]
 
 
 @dataclass
@@ -19,9 +50,16 @@ class TeacherSettings:
         cache: folder that keeps its outputs by view, for all runs of one seed; losses on maps run it all the same.
     """
 
-    model: str | None = None
+    model: Line | None = None
     checkpoint: str | None = None
     cache: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "teacher.")
+        if self.checkpoint is not None and self.model is None:
+            raise ValueError(
+                f"teacher.checkpoint is {self.checkpoint!r}, but teacher.model, whose weights these are, is not given"
+            )
 
 
 @dataclass
@@ -29,14 +67,17 @@ class LossSettings:
     """What is minimised.
 
     Args:
-        name: distillation loss beside the cross-entropy, or "none".
+        name: distillation loss beside the cross-entropy, or "none"; needed where a teacher or options are given.
         cross_entropy_weight: weight of the cross-entropy.
         options: arguments of the distillation loss, such as {alpha: 1.5}.
     """
 
-    name: str = "none"
-    cross_entropy_weight: float = 1.0
+    name: Line | None = None
+    cross_entropy_weight: Weight = 1.0
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss.")
 
 
 @dataclass
@@ -53,13 +94,16 @@ class DataSettings:
         options: arguments of the data set.
     """
 
-    name: str = "digits"
+    name: Line = "digits"
     root: str = "data"
     download: bool = False
-    batch_size: int = 64
-    test_batch_size: int = 1000
-    workers: int = 0
+    batch_size: BatchSize = 64
+    test_batch_size: Count = 1000
+    workers: CountFromZero = 0
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.")
 
 
 @dataclass
@@ -74,11 +118,14 @@ class OptimizerSettings:
         decay: factor at each milestone.
     """
 
-    learning_rate: float = 0.05
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    milestones: list[int] = field(default_factory=list)
-    decay: float = 0.1
+    learning_rate: Positive = 0.05
+    momentum: Annotated[float, at_least(0), below(1)] = 0.9
+    weight_decay: Weight = 5e-4
+    milestones: Milestones = field(default_factory=list)
+    decay: Positive = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "optimizer.")
 
     def create(self, module: nn.Module) -> SGD:
         """SGD on everything in `module` that is trained."""
@@ -103,12 +150,15 @@ class TrainerSettings:
         checkpoint_every: epochs between checkpoints.
     """
 
-    epochs: int = 60
-    accelerator: str = "auto"
-    devices: int | str = 1
-    precision: str = "32-true"
+    epochs: Count = 60
+    accelerator: Line = "auto"
+    devices: Devices | str = 1
+    precision: Line = "32-true"
     channels_last: bool = False
-    checkpoint_every: int = 1
+    checkpoint_every: Count = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "trainer.")
 
 
 @dataclass
@@ -122,15 +172,62 @@ class Recipe:
         seed: of initial weights, order of images and augmentation.
     """
 
-    name: str | None = None
-    student: str = "convnet_8_16"
+    name: InFolders | None = None
+    student: InFolders = "convnet_8_16"
     teacher: TeacherSettings = field(default_factory=TeacherSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     data: DataSettings = field(default_factory=DataSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
-    method: str | None = None
-    seed: int = 0
+    method: InFolders | None = None
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        # Here, since they take seconds to import that `--help` should not.
+        from itrd_distill.data import check_source
+        from itrd_distill.losses import check_loss, loss_names
+        from itrd_distill.models import check_model
+
+        check_fields(self)
+        if self.loss.name is None:
+            if given := ", ".join(self.distils_with()):
+                raise ValueError(
+                    f"{given} given without a loss: choose --loss.name, one of {', '.join(loss_names())}, "
+                    "or none for cross-entropy alone"
+                )
+            self.loss = replace(self.loss, name="none")
+        if self.loss.name != "none":
+            check_loss(self.loss.name, self.loss.options)
+        elif self.loss.cross_entropy_weight == 0:
+            raise ValueError("loss.cross_entropy_weight is 0 and loss.name is none: there is nothing to learn from")
+        check_source(self.data.name, self.data.options)
+        for setting, model in (("student: model", self.student), ("teacher.model", self.teacher.model)):
+            if model is not None:
+                check_model(setting, model)
+
+    def try_out(self) -> None:
+        """Raise a ValueError where Lightning or the backend asked for cannot run on this machine."""
+        import lightning as L
+
+        from itrd_distill.training.run import quieten_lightning
+        from itrd_kernels.backends import why_not
+
+        quieten_lightning()
+        asked = {name: getattr(self.trainer, name) for name in ("accelerator", "devices", "precision")}
+        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        try:
+            device = L.Trainer(**asked, **off).strategy.root_device.type
+        except Exception as error:  # of many kinds, all about what is asked for
+            settings = ", ".join(f"trainer.{name} {value!r}" for name, value in asked.items())
+            raise ValueError(f"Lightning does not take {settings}: {error}") from error
+        backend = self.loss.options.get("backend", "auto")
+        if backend not in ("auto", "reference") and (reason := why_not(backend, device)):
+            raise ValueError(f"loss.options.backend is {backend}, which cannot run on {device}: {reason}")
+
+    def distils_with(self) -> list[str]:
+        """The settings that say something and are of no use without a distillation loss."""
+        teacher = [f"teacher.{name}" for name, value in asdict(self.teacher).items() if value is not None]
+        return [*teacher, *(f"loss.options.{name}" for name in self.loss.options)]
 
     def folder(self) -> Path:
         """Where the run goes if nothing else is said."""
