@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
+from itrd_distill.stopping import advice, stoppable
 from itrd_distill.training.settings import Recipe
 
 
@@ -32,17 +33,16 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     # `--download` is short for `--data.download true`.
     arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
-    try:
-        if arguments[:1] == ["compare"]:
-            return _compare(arguments[1:])
-        chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
-        settings = chosen[chosen.subcommand]
-        _COMMANDS[chosen.subcommand](settings)
-    except (ValueError, OSError, FloatingPointError) as error:
-        # What the user can mend is said in a line; anything else keeps its traceback.
-        sys.exit(f"itrd-distill: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with stoppable(advice(arguments)):
+        try:
+            if arguments[:1] == ["compare"]:
+                return _compare(arguments[1:])
+            chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
+            settings = chosen[chosen.subcommand]
+            _COMMANDS[chosen.subcommand](settings)
+        except (ValueError, OSError, FloatingPointError) as error:
+            # What the user can mend is said in a line; anything else keeps its traceback.
+            sys.exit(f"itrd-distill: {error}")
 
 
 def recipe_first(arguments: list[str]) -> list[str]:
@@ -70,6 +70,7 @@ def train_parser() -> ArgumentParser:
     _add_recipe(parser)
     parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/RECIPE/seedN")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
     parser.add_argument("--ckpt-path", type=Path | None, help="go on from this checkpoint")
     return parser
 
@@ -116,7 +117,7 @@ def _demo(settings: Namespace) -> None:
 def _train(settings: Namespace) -> None:
     from itrd_distill.training.command import train_command
 
-    train_command(_recipe(settings), settings.out, settings.resume, settings.ckpt_path)
+    train_command(_recipe(settings), settings.out, settings.resume, settings.overwrite, settings.ckpt_path)
 
 
 def _probe(settings: Namespace) -> None:

@@ -9,7 +9,7 @@ from itrd_distill.compare import compare
 from itrd_distill.recipes import methods, teacher_recipe
 from itrd_distill.report import Sweep
 from itrd_distill.training.command import train_command
-from itrd_distill.training.settings import Recipe
+from itrd_distill.training.settings import Recipe, TeacherSettings
 
 
 def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Recipe, object]]) -> None:
@@ -46,7 +46,7 @@ def compare_command(arguments: list[str], parse: Callable[[list[str]], tuple[Rec
         own.seeds,
         own.out or Path("runs", "compare", own.pair, sweep.name if sweep else ""),
         sweep=sweep,
-        train_teacher=lambda: _train_teacher(own, overrides, parse),
+        train_teacher=lambda: _train_teacher(own, overrides, parse, next(iter(recipes.values())).teacher),
         speed_seconds=own.speed_seconds,
         command=shlex.join(["itrd-distill", "compare", *arguments]),
         transfer_to=_probe(own, overrides, parse) if own.probe else None,
@@ -77,7 +77,7 @@ def _swept(own, overrides: list[str], parse) -> tuple[dict[str, Recipe], Sweep]:
     return recipes, Sweep(name, named)
 
 
-def _train_teacher(own, overrides: list[str], parse) -> None:
+def _train_teacher(own, overrides: list[str], parse, wanted: TeacherSettings) -> None:
     """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
     shared = (
         "--data.",
@@ -88,7 +88,14 @@ def _train_teacher(own, overrides: list[str], parse) -> None:
     )
     kept = _kept(overrides, shared)
     epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
-    train_command(parse(["--recipe", teacher_recipe(own.pair), *kept, *epochs]), None, resume=True, ckpt_path=None)
+    recipe = parse(["--recipe", teacher_recipe(own.pair), *kept, *epochs])
+    leaves = recipe.folder() / "weights.pt"
+    if Path(wanted.checkpoint or "") != leaves or wanted.model != recipe.student:
+        raise FileNotFoundError(
+            f"no checkpoint at {wanted.checkpoint}: {recipe.student} would be trained by its own recipe and left at "
+            f"{leaves}; give a --teacher.checkpoint that is there, or none"
+        )
+    train_command(recipe, None, resume=True)
 
 
 def _kept(overrides: list[str], names: tuple[str, ...]) -> list[str]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, loader
 from itrd_distill.losses import DistillationLoss, Outputs
+from itrd_distill.stopping import adopt
 from itrd_distill.training.callbacks import EpochSeed
 from itrd_distill.training.settings import Recipe
 
@@ -50,6 +51,7 @@ def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    adopt(trainer)
     batches = loader(
         data.train,
         recipe.data.batch_size,
