@@ -8,6 +8,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, Images, create_data, loader
+from itrd_distill.stopping import looking
 from itrd_distill.training.files import load_model, load_state, write_atomically
 from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.record import digests_of
@@ -97,7 +98,9 @@ def extract(model: nn.Module, images: Images, recipe: Recipe) -> dict[str, Tenso
     model.eval().to(device)
     augmented, images.augmented = images.augmented, False
     batches = loader(images, recipe.data.test_batch_size, train=False, workers=recipe.data.workers)
-    found = [(model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in batches]
+    found = [
+        (model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in looking(batches)
+    ]
     images.augmented = augmented
     return {"features": torch.cat([z for z, _ in found]), "labels": torch.cat([labels for _, labels in found])}
 

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, loader
 from itrd_distill.losses import DistillationLoss, Outputs
-from itrd_distill.stopping import adopt
 from itrd_distill.training.callbacks import EpochSeed
+from itrd_distill.training.fitting import fit
 from itrd_distill.training.settings import Recipe
 
 LEARNING_RATE = 0.01
@@ -51,7 +51,6 @@ def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    adopt(trainer)
     batches = loader(
         data.train,
         recipe.data.batch_size,
@@ -61,6 +60,6 @@ def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe:
         world_size=trainer.world_size,
         workers=recipe.data.workers,
     )
-    trainer.fit(Preparation(loss, teacher, recipe), batches)
+    fit(trainer, Preparation(loss, teacher, recipe), batches)
     for part in loss.prepared():
         part.requires_grad_(False)

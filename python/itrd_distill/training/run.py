@@ -17,12 +17,12 @@ from torch import nn
 from itrd_distill.data import ImageData, create_data, loader
 from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
-from itrd_distill.stopping import adopt
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
 from itrd_distill.training.earlier import Start
 from itrd_distill.training.files import load_model, save_model
 from itrd_distill.training.finite import StopOnNonFiniteLoss
+from itrd_distill.training.fitting import fit
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.preparation import prepare
@@ -92,14 +92,13 @@ def train(
         # The cache first: what it draws and how long it takes is no part of the epoch.
         own = [*cache, EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history, KeepRecord(record)]
         trainer = _trainer(recipe, directory, [*own, *callbacks], start)
-        adopt(trainer)
         placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
         batches = loader(data.train, recipe.data.batch_size, train=True, workers=recipe.data.workers, **placed)
         tests = loader(data.test, recipe.data.test_batch_size, train=False, workers=recipe.data.workers, **placed)
         with start if first else nullcontext():
             if first:
                 record.write(directory)
-            trainer.fit(module, batches, tests, ckpt_path=checkpoint, weights_only=True)
+            fit(trainer, module, batches, tests, ckpt_path=checkpoint, weights_only=True)
             result = _summarise(recipe, student, history.rows, record)
             if first:
                 save_model(directory / "weights.pt", student, recipe.student, data.num_classes, result.test_accuracy)
