@@ -38,6 +38,7 @@ _EXPECTED_WARNINGS = (
     ".*treespec.*",
     ".*sync_dist=True.*",  # History reduces before it logs
     "Checkpoint directory .* exists and is not empty.*",
+    "The dirpath has changed.*",  # a run that was moved
     "Be aware that when using `ckpt_path`.*",  # another checkpoint_every, which is no other run
 )
 
