@@ -11,6 +11,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 from itrd_distill.lines import flush, line, lines_alone, say
 from itrd_distill.options import check_tree, expected, hint_of
+from itrd_distill.stopping import advice, stoppable
 from itrd_distill.training.settings import Recipe
 
 _load = get_loader("yaml")
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     # `--download` is short for `--data.download true`.
     arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
-    with lines_alone():
+    with lines_alone(), stoppable(advice(arguments)):
         try:
             chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
             _COMMANDS[chosen.subcommand](chosen[chosen.subcommand], arguments[1:])
@@ -91,8 +92,6 @@ def main(arguments: list[str] | None = None) -> None:
             # What the user can mend is said in a line; anything else keeps its traceback.
             # Whether it was standard output that broke shows where something is written there.
             sys.exit(line(error) if not isinstance(error, BrokenPipeError) or flush("\n") else 141)
-        except KeyboardInterrupt:
-            sys.exit(130)
 
 
 def recipe_first(arguments: list[str]) -> list[str]:
@@ -120,6 +119,7 @@ def train_parser() -> ArgumentParser:
     _add_recipe(parser)
     parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/RECIPE/seedN")
     parser.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint, if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that the folder holds")
     parser.add_argument("--ckpt-path", type=Path | None, help="go on from this checkpoint")
     return parser
 
@@ -196,7 +196,7 @@ def _train(settings: Namespace, _: list[str]) -> None:
     recipe.try_out()
     if recipe.loss.name == "none" and recipe.distils_with():
         say(f"loss.name is none: {', '.join(recipe.distils_with())} will not be looked at")
-    train_command(recipe, settings.out, settings.resume, settings.ckpt_path)
+    train_command(recipe, settings.out, settings.resume, settings.overwrite, settings.ckpt_path)
 
 
 def _probe(settings: Namespace, _: list[str]) -> None:

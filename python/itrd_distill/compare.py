@@ -1,30 +1,31 @@
 """Methods × seeds of one pair of models, skipping what is finished, and the page that sets them side by side."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-import yaml
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
 
 from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
+from itrd_distill.lines import say
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
+from itrd_distill.results import known_accuracy, write_results
 from itrd_distill.speed import measure_speeds
 from itrd_distill.training.checkpoints import latest
-from itrd_distill.training.files import write_atomically
-from itrd_distill.training.run import RunResult, load_teacher, train
+from itrd_distill.training.ownership import InUse, owned
+from itrd_distill.training.record import Record, digests_of
+from itrd_distill.training.result import RunResult, finished
+from itrd_distill.training.run import load_teacher, train
 from itrd_distill.training.settings import Recipe
+from itrd_distill.transfer import images_to_probe, transfer
 
-# What may differ between a finished run and what is asked for without making it another run.
-_MACHINE = {
-    "teacher": ("cache",),
-    "data": ("root", "download", "workers", "test_batch_size"),
-    "trainer": ("accelerator", "devices", "checkpoint_every"),
-}
+# Seconds that another comparison in the same folder is given to write its pages.
+WAIT = 60.0
 
 
 def compare(
@@ -59,38 +60,88 @@ def compare(
         raise ValueError(f"seeds must be ≥ 1, got {seeds}")
     console = console or lines.console()
     first = next(iter(recipes.values()))
+    # All that the end needs is looked at before days of training.
+    with owned(out, wait=WAIT):
+        pass
     data = create_data(first.data.name, first.data.root, first.data.download, **first.data.options)
+    others = images_to_probe(transfer_to, first.teacher.model) if transfer_to is not None else None
     if train_teacher is not None and first.teacher.checkpoint and not Path(first.teacher.checkpoint).is_file():
         train_teacher()
     teacher = load_teacher(first, data)
-    runs = []
-    # Seed by seed: whoever stops early has every method.
-    for seed in range(seeds):
-        for method, recipe in recipes.items():
-            recipe = replace(recipe, method=method, seed=seed)
-            directory = out / method / f"seed{seed}"
-            result = finished(directory, recipe)
-            how = "finished before"
-            if result is None:
-                how = "trained"
-                _, result = train(recipe, directory, data=data, teacher=teacher, checkpoint=latest(directory))
-            console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
-            runs.append(result)
-    runs.sort(key=lambda run: list(recipes).index(run.method))
-    runs, speed, notes = _with_speeds(runs, recipes, data, teacher, seeds, speed_seconds)
-    write_results(out / "results.json", first, data, runs, command)
+    told = {**asdict(first.teacher), "test_accuracy": known_accuracy(first.teacher.checkpoint)}
+    del told["cache"]
+    runs = _train_all(recipes, seeds, out, data, teacher, console)
     report = out / "report.html"
-    teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
+    if rank_zero_only.rank != 0:
+        # The processes beside the first help to train, and that is done.
+        return report
+    runs, speed, notes = _with_speeds(runs, recipes, data, teacher, seeds, speed_seconds)
+    teacher_row = Model(told["model"], sum(p.numel() for p in teacher.parameters()), told["test_accuracy"])
     experiment = _experiment(first, data, teacher_row, runs, sweep, notes, speed)
-    write_page(experiment, report)
-    write_plots(experiment, out / "plots")
+    with owned(out, wait=WAIT):
+        write_results(out / "results.json", data.name, told, first.student, runs, command)
+        write_page(experiment, report)
+        write_plots(experiment, out / "plots")
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Page: {report}", soft_wrap=True)
     if transfer_to is not None:
-        from itrd_distill.transfer import transfer
-
-        transfer(transfer_to, first, runs, out, command, console)
+        transfer(transfer_to, first, told, runs, others, out, command, console)
     return report
+
+
+def _train_all(
+    recipes: dict[str, Recipe], seeds: int, out: Path, data: ImageData, teacher: nn.Module, console: Console
+) -> list[RunResult]:
+    """Every method's run with every seed, in the methods' order; what is finished is read, what was started goes on."""
+    digests = digests_of(data, teacher=teacher) if rank_zero_only.rank == 0 else {}
+    found: dict[tuple[str, int], RunResult] = {}
+    # Seed by seed: whoever stops early has every method.
+    left = [(method, seed) for seed in range(seeds) for method in recipes]
+    for again in (False, True):
+        busy = []
+        for method, seed in left:
+            recipe = replace(recipes[method], method=method, seed=seed)
+            directory = out / method / f"seed{seed}"
+            try:
+                with owned(directory):
+                    result, how = _once(recipe, directory, data, teacher, digests)
+            except InUse as error:
+                # Another comparison beside this one is at it; several processes cannot change their order each alone.
+                if again or recipe.trainer.devices != 1:
+                    raise
+                say(f"{error}; going on with the others first")
+                busy.append((method, seed))
+                continue
+            if rank_zero_only.rank == 0:
+                console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
+            found[method, seed] = result
+        left = busy
+    return [found[method, seed] for method in recipes for seed in range(seeds)]
+
+
+def _once(
+    recipe: Recipe, directory: Path, data: ImageData, teacher: nn.Module, digests: dict[str, str]
+) -> tuple[RunResult, str]:
+    """The run's result, and how it came to be."""
+
+    def look() -> tuple[RunResult | None, Path | None]:
+        result = finished(directory, Record.of(recipe, digests))
+        return result, None if result else latest(directory)
+
+    result, checkpoint = _agreed(look)
+    if result is not None:
+        return result, "finished before"
+    return train(recipe, directory, data=data, teacher=teacher, checkpoint=checkpoint, digests=digests)[1], "trained"
+
+
+def _agreed(look: Callable[[], Any]) -> Any:
+    """What the first of several processes finds. One that has just been started finds the same by itself, for the
+    first is waiting for it."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return look()
+    found = [look() if rank_zero_only.rank == 0 else None]
+    dist.broadcast_object_list(found)
+    return found[0]
 
 
 def _with_speeds(
@@ -104,54 +155,6 @@ def _with_speeds(
     if any(recipe.teacher.cache for recipe in recipes.values()):
         return runs, False, ["No speeds are shown: the teacher's outputs came from a cache."]
     return runs, True, []
-
-
-def finished(directory: Path, recipe: Recipe) -> RunResult | None:
-    """The result of a run that is complete; None if there is none yet.
-
-    Raises:
-        ValueError: the folder holds a run of other settings.
-    """
-    saved = directory / "recipe.yaml"
-    if not saved.is_file():
-        return None
-    before, now = (_what_matters(settings) for settings in (yaml.safe_load(saved.read_text("utf-8")), asdict(recipe)))
-    if before != now:
-        changed = ", ".join(sorted(key for key in now if before.get(key) != now[key]))
-        raise ValueError(f"{directory} holds a run with other settings ({changed}): choose another --out or remove it")
-    return RunResult.read(directory) if (directory / "run.json").is_file() else None
-
-
-def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunResult], command: str = "") -> None:
-    results = {
-        "command": command,
-        "dataset": data.name,
-        "teacher": {
-            "model": recipe.teacher.model,
-            "checkpoint": recipe.teacher.checkpoint,
-            "test_accuracy": _known_accuracy(recipe),
-        },
-        "student": {"model": recipe.student, "parameters": runs[0].parameters},
-        "runs": [asdict(run) for run in runs],
-        "versions": versions(),
-    }
-    write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1), "utf-8"))
-
-
-def _known_accuracy(recipe: Recipe) -> float | None:
-    """What this tool noted beside the teacher's weights; other people's checkpoints say nothing in this form."""
-    content = torch.load(recipe.teacher.checkpoint, map_location="cpu", weights_only=True)
-    return content.get("test_accuracy")
-
-
-def _what_matters(settings: dict) -> dict:
-    # Without a distillation loss the teacher is not looked at.
-    ignored = {"name", "teacher"} if settings["loss"]["name"] == "none" else {"name"}
-    return {
-        key: {k: v for k, v in value.items() if k not in _MACHINE.get(key, ())} if isinstance(value, dict) else value
-        for key, value in settings.items()
-        if key not in ignored
-    }
 
 
 def _experiment(

@@ -13,7 +13,7 @@ from itrd_distill.options import Count, Weight, check, hint_of
 from itrd_distill.recipes import teacher_recipe
 from itrd_distill.report import Sweep
 from itrd_distill.training.command import train_command
-from itrd_distill.training.settings import Recipe
+from itrd_distill.training.settings import Recipe, TeacherSettings
 
 # Makes a recipe of a recipe's name and the command line's options.
 Parse = Callable[[str, list[str]], Recipe]
@@ -40,7 +40,7 @@ def compare_command(own: Namespace, arguments: list[str], parse: Parse) -> None:
         own.seeds,
         own.out or Path("runs", "compare", own.pair, sweep.name if sweep else ""),
         sweep=sweep,
-        train_teacher=lambda: _train_teacher(own, arguments, parse),
+        train_teacher=lambda: _train_teacher(own, arguments, parse, next(iter(recipes.values())).teacher),
         speed_seconds=own.speed_seconds,
         command=shlex.join(["itrd-distill", "compare", *arguments]),
         transfer_to=_probe(own, arguments, parse) if own.probe else None,
@@ -91,7 +91,7 @@ def _swept(own: Namespace, arguments: list[str], parse: Parse) -> tuple[dict[str
     return recipes, Sweep(name, dict(zip(titles, values, strict=True)))
 
 
-def _train_teacher(own: Namespace, arguments: list[str], parse: Parse) -> None:
+def _train_teacher(own: Namespace, arguments: list[str], parse: Parse, wanted: TeacherSettings) -> None:
     """Train the teacher where the recipes look for it, by its own recipe, on all images of the same data set."""
     shared = (
         "--data.",
@@ -102,7 +102,13 @@ def _train_teacher(own: Namespace, arguments: list[str], parse: Parse) -> None:
     )
     epochs = ["--trainer.epochs", str(own.teacher_epochs)] if own.teacher_epochs else []
     recipe = parse(teacher_recipe(own.pair), [own.pair, *_kept(arguments, shared), *epochs])
-    train_command(recipe, None, resume=True, ckpt_path=None)
+    leaves = recipe.folder() / "weights.pt"
+    if Path(wanted.checkpoint or "") != leaves or wanted.model != recipe.student:
+        raise FileNotFoundError(
+            f"no checkpoint at {wanted.checkpoint}: {recipe.student} would be trained by its own recipe and left at "
+            f"{leaves}; give a --teacher.checkpoint that is there, or none"
+        )
+    train_command(recipe, None, resume=True)
 
 
 def _kept(arguments: list[str], names: tuple[str, ...]) -> list[str]:

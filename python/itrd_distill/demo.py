@@ -11,6 +11,8 @@ from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page
 from itrd_distill.training.files import write_atomically
+from itrd_distill.training.ownership import holds_run, owned
+from itrd_distill.training.record import Record
 from itrd_distill.training.run import RunResult, train
 from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
 
@@ -46,26 +48,34 @@ def demo(seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), conso
     for name, value in (("seeds", seeds), ("epochs", epochs)):
         if value < 1:
             raise ValueError(f"{name} must be ≥ 1, got {value}")
-    out, console = Path(out), console or lines.console()
+    with owned(Path(out)):
+        return _demo(seeds, epochs, Path(out), console or lines.console())
+
+
+def _demo(seeds: int, epochs: int, out: Path, console: Console) -> Path:
     full, few = create_data("digits"), create_data("digits", train_images=STUDENT_IMAGES)
     base = replace(_BASE, trainer=replace(_BASE.trainer, epochs=epochs))
     # The teacher has six times the images, and needs fewer epochs of them.
     of_teacher = replace(base, trainer=replace(base.trainer, epochs=max(1, 3 * epochs // 10)), student=TEACHER)
+    students = {
+        out / method / f"seed{seed}": replace(base, student=STUDENT, loss=loss, method=method, seed=seed)
+        for method, loss in METHODS.items()
+        for seed in range(seeds)
+    }
+    _check_own(out, {out / "teacher": of_teacher, **students}, console)
 
-    total = of_teacher.trainer.epochs + len(METHODS) * seeds * epochs
+    total = of_teacher.trainer.epochs + len(students) * epochs
     with _progress(console) as progress:
         task = progress.add_task("teacher", total=total)
         advance = lambda row: progress.advance(task)  # noqa: E731
         teacher, taught = train(of_teacher, out / "teacher", data=full, report=advance)
         runs = []
-        for method, loss in METHODS.items():
-            for seed in range(seeds):
-                progress.update(task, description=f"{method}, seed {seed}")
-                recipe = replace(base, student=STUDENT, loss=loss, method=method, seed=seed)
-                directory = out / method / f"seed{seed}"
-                runs.append(train(recipe, directory, data=few, teacher=teacher, report=advance)[1])
-                if not console.is_terminal:
-                    console.print(f"{method:9} seed {seed}: {100 * runs[-1].test_accuracy:.2f} % test accuracy")
+        for directory, recipe in students.items():
+            progress.update(task, description=f"{recipe.method}, seed {recipe.seed}")
+            runs.append(train(recipe, directory, data=few, teacher=teacher, report=advance)[1])
+            if not console.is_terminal:
+                accuracy = f"{100 * runs[-1].test_accuracy:.2f} % test accuracy"
+                console.print(f"{recipe.method:9} seed {recipe.seed}: {accuracy}")
         progress.update(task, description="done")
 
     _write_results(out / "results.json", taught, runs)
@@ -75,6 +85,17 @@ def demo(seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), conso
     console.print(table("Student on scikit-learn's digits, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Learning curves and loss terms: {report}", soft_wrap=True)
     return report
+
+
+def _check_own(out: Path, runs: dict[Path, Recipe], console: Console) -> None:
+    """A ValueError if the folder holds something else than an earlier demo; that one is replaced."""
+    earlier = [directory for directory in (out, *runs) if holds_run(directory)]
+    for directory in earlier:
+        own = directory in runs and (directory / "recipe.yaml").is_file()
+        if not own or Record.beside(directory, {}).changes(Record.of(runs[directory], {}), longer=True):
+            raise ValueError(f"{directory} holds a run that is none of the demo's: choose another --out")
+    if earlier:
+        console.print(f"The demo that was in {out} is replaced", soft_wrap=True)
 
 
 def _progress(console: Console) -> Progress:

@@ -8,10 +8,15 @@ from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, Images, create_data, loader
 from itrd_distill.lines import console
+from itrd_distill.stopping import looking
 from itrd_distill.training.files import load_model, load_state, write_atomically
+from itrd_distill.training.ownership import holds_run, owned
+from itrd_distill.training.record import digests_of
 from itrd_distill.training.run import RunResult, train
 from itrd_distill.training.settings import Recipe
 from itrd_distill.training.teacher_cache import fingerprint
+
+_FEATURES = "features.pt"
 
 
 class FeatureVectors(Images):
@@ -33,25 +38,42 @@ class FeatureVectors(Images):
 def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:
     """Probe and say what came out."""
     directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
-    result = train_probe(recipe, weights, directory)
+    with owned(directory):
+        if holds_run(directory):
+            if not (directory / _FEATURES).is_file():
+                raise ValueError(f"{directory} holds a run that is no probe: choose another --out")
+            console().print(f"The probe that was in {directory} is replaced", soft_wrap=True)
+        result = train_probe(recipe, weights, directory)
     accuracy = f"{100 * result.test_accuracy:.2f} % test accuracy"
     console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
     return result
 
 
-def train_probe(recipe: Recipe, weights: Path, directory: Path, data: ImageData | None = None) -> RunResult:
+def train_probe(
+    recipe: Recipe,
+    weights: Path,
+    directory: Path,
+    data: ImageData | None = None,
+    digests: dict[str, str] | None = None,
+) -> RunResult:
     """Train a linear classifier on the penultimate features of `recipe.student` with these weights.
 
     The features of the images, which are neither cropped nor flipped, are computed once and kept in features.pt.
     """
     data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
+    model = load_trained(weights, recipe.student)
+    digests = digests or digests_of(data, model=model)
+    features = cached_features(model, data, recipe, directory / _FEATURES)
+    student = nn.Linear(features.train.features.shape[1], data.num_classes)
+    _, result = train(recipe, directory, data=features, student=student, digests=digests)
+    return result
+
+
+def load_trained(weights: Path, name: str) -> nn.Module:
+    """The model that is probed."""
     # The classifier that is left behind says how many classes it had.
     classes = list(load_state(weights).values())[-1].shape[0]
-    model = load_model(weights, recipe.student, classes)
-    features = cached_features(model, data, recipe, directory / "features.pt")
-    student = nn.Linear(features.train.features.shape[1], data.num_classes)
-    _, result = train(recipe, directory, data=features, student=student)
-    return result
+    return load_model(weights, name, classes)
 
 
 def cached_features(model: nn.Module, data: ImageData, recipe: Recipe, path: Path) -> ImageData:
@@ -76,7 +98,9 @@ def extract(model: nn.Module, images: Images, recipe: Recipe) -> dict[str, Tenso
     model.eval().to(device)
     augmented, images.augmented = images.augmented, False
     batches = loader(images, recipe.data.test_batch_size, train=False, workers=recipe.data.workers)
-    found = [(model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in batches]
+    found = [
+        (model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in looking(batches)
+    ]
     images.augmented = augmented
     return {"features": torch.cat([z for z, _ in found]), "labels": torch.cat([labels for _, labels in found])}
 

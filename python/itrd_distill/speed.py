@@ -9,6 +9,7 @@ from torch import nn
 
 from itrd_distill.data import ImageData, loader
 from itrd_distill.models import create_model
+from itrd_distill.stopping import looking
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.run import assemble
 from itrd_distill.training.settings import Recipe
@@ -48,7 +49,7 @@ def _train_for(
         for _ in itertools.count()
     )  # fmt: skip
     images, start = 0, time.perf_counter()
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(looking(batches)):
         batch = fabric.to_device(batch)
         with fabric.autocast():
             loss = module.training_step(batch, step)["loss"]

@@ -3,24 +3,60 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 
-from itrd_distill.compare import finished, write_results
-from itrd_distill.data import ImageData, create_data
-from itrd_distill.probe import train_probe
+from itrd_distill.data import ImageData, create_data, loader
+from itrd_distill.models import create_model
+from itrd_distill.probe import load_trained, train_probe
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page, write_plots
-from itrd_distill.training.run import RunResult
+from itrd_distill.results import write_results
+from itrd_distill.training.ownership import owned
+from itrd_distill.training.provenance import data_digest, weights_digest
+from itrd_distill.training.record import Record
+from itrd_distill.training.result import RunResult, finished
 from itrd_distill.training.settings import Recipe
 
 
-def transfer(recipe: Recipe, teacher: Recipe, runs: Sequence[RunResult], out: Path, command: str, console: Console):
+@torch.no_grad()
+def images_to_probe(recipe: Recipe, teacher: str) -> ImageData:
+    """The images of a probe of `recipe.student` and the teacher's model, after a look whether all fits.
+
+    Raises:
+        FileNotFoundError, ValueError: the images are not there, too few, or not such as a model takes.
+    """
+    data = create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
+    loader(data.train, recipe.data.batch_size, train=True)
+    images = data.train.__getitems__([(0, 0), (0, 1)]).images
+    for name in (recipe.student, teacher):
+        try:
+            create_model(name, data.num_classes).eval()(images, return_features=True)
+        except RuntimeError as error:
+            shape = "×".join(map(str, images.shape[1:]))
+            raise ValueError(f"--probe {data.name}: {name} does not take its images of {shape}: {error}") from error
+    return data
+
+
+def transfer(
+    recipe: Recipe,
+    comparison: Recipe,
+    teacher: dict[str, Any],
+    runs: Sequence[RunResult],
+    data: ImageData,
+    out: Path,
+    command: str,
+    console: Console,
+) -> Path:
     """Probe the student of every run in `out` and the teacher; write results.json and report.html.
 
     Args:
         recipe: of the probe, its student being that of the runs.
-        teacher: a recipe of the comparison, for its teacher.
+        comparison: one of its recipes.
+        teacher: model, checkpoint and test_accuracy, as results.json has them.
         runs: of the comparison; each left its weights in `out`.
+        data: of `images_to_probe`.
         out: folder of the comparison.
         command: that asked for this, for results.json.
         console: where to print.
@@ -29,20 +65,19 @@ def transfer(recipe: Recipe, teacher: Recipe, runs: Sequence[RunResult], out: Pa
         The path of the report.
     """
     folder = out / f"probe-{recipe.data.name}"
-    data = create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
+    made_from = data_digest(data)
     results = []
     for run in runs:
         own = replace(recipe, method=run.method, seed=run.seed)
         weights = out / run.method / f"seed{run.seed}" / "weights.pt"
-        results.append(_once(own, weights, folder / run.method / f"seed{run.seed}", data))
+        results.append(_once(own, weights, folder / run.method / f"seed{run.seed}", data, made_from))
         console.print(f"{run.method}, seed {run.seed}: {100 * results[-1].test_accuracy:.2f} % by a linear classifier")
-    of_teacher = replace(recipe, student=teacher.teacher.model, method="teacher")
-    taught = _once(of_teacher, Path(teacher.teacher.checkpoint), folder / "teacher", data)
-    write_results(folder / "results.json", replace(recipe, teacher=teacher.teacher), data, results, command)
-    teacher_row = Model(teacher.teacher.model, taught.parameters, taught.test_accuracy)
+    of_teacher = replace(recipe, student=teacher["model"], method="teacher")
+    taught = _once(of_teacher, Path(teacher["checkpoint"]), folder / "teacher", data, made_from)
+    teacher_row = Model(teacher["model"], taught.parameters, taught.test_accuracy)
     page = Experiment(
         title=f"A linear classifier on the frozen {recipe.student}",
-        dataset=f"Features of the students of {teacher.name}'s data set on {data.name}, "
+        dataset=f"Features of the students of {comparison.name}'s data set on {data.name}, "
         f"{len(data.train):,} training images",
         teacher=teacher_row,
         student=Model(recipe.student, results[0].parameters),
@@ -53,12 +88,17 @@ def transfer(recipe: Recipe, teacher: Recipe, runs: Sequence[RunResult], out: Pa
         settings={"Training": f"{recipe.trainer.epochs} epochs in batches of {recipe.data.batch_size}"},
         versions=versions(),
     )
-    write_page(page, folder / "report.html")
-    write_plots(page, folder / "plots")
+    with owned(folder, wait=60):
+        write_results(folder / "results.json", data.name, teacher, recipe.student, results, command)
+        write_page(page, folder / "report.html")
+        write_plots(page, folder / "plots")
     console.print(table(f"Linear classifier on {data.name}", teacher_row, summarise(results)))
     console.print(f"Page: {folder / 'report.html'}", soft_wrap=True)
     return folder / "report.html"
 
 
-def _once(recipe: Recipe, weights: Path, directory: Path, data: ImageData) -> RunResult:
-    return finished(directory, recipe) or train_probe(recipe, weights, directory, data)
+def _once(recipe: Recipe, weights: Path, directory: Path, data: ImageData, made_from: str) -> RunResult:
+    digests = {"data": made_from, "model": weights_digest(load_trained(weights, recipe.student))}
+    with owned(directory):
+        done = finished(directory, Record.of(recipe, digests))
+        return done or train_probe(recipe, weights, directory, data, digests)

@@ -1,19 +1,29 @@
 """Checkpoints that survive a full disk and a kill at any moment: the last good one is always there."""
 
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from itrd_distill.lines import say
 from itrd_distill.training.files import write_atomically
+from itrd_distill.training.record import Record
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole before it takes the place of the last one, which is kept as the previous one."""
+    """Writes a checkpoint whole before it takes the place of the last one, which is kept as the previous one.
+
+    Args:
+        written: called after each.
+    """
+
+    def __init__(self, written: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.written = written
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
@@ -26,6 +36,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         if path.exists():
             path.replace(path.with_name(PREVIOUS))
         fresh.replace(path)
+        self.written()
 
 
 def latest(directory: Path) -> Path | None:
@@ -38,21 +49,48 @@ def latest(directory: Path) -> Path | None:
     found = [path for name in (f"{LAST}.fresh", LAST, PREVIOUS) if (path := directory / "checkpoints" / name).is_file()]
     for path in found:
         try:
-            check(path)
+            read(path)
         except ValueError as error:
-            warnings.warn(f"{error}; going back to the checkpoint before it", stacklevel=2)
+            say(f"{error}; going back to the checkpoint before it")
         else:
             return path
     if found:
-        raise ValueError(f"no checkpoint in {directory / 'checkpoints'} can be read; start again without --resume")
+        raise ValueError(
+            f"no checkpoint in {directory / 'checkpoints'} can be read: train that run again, "
+            f"with --overwrite or after removing {directory}"
+        )
     return None
 
 
-def check(path: Path) -> None:
-    """Raise a ValueError if the file is no readable checkpoint of a run."""
+def read(path: Path) -> dict[str, Any]:
+    """What a checkpoint of a run holds.
+
+    Raises:
+        ValueError: the file is none that can be read.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict) or "loops" not in content:
         raise ValueError(f"{path} is no checkpoint of a run; weights of a teacher go to --teacher.checkpoint")
+    return content
+
+
+def check_goes_on(path: Path, now: Record) -> None:
+    """Raise a ValueError if what is asked for is no continuation of this checkpoint's run; say what is not known."""
+    content = read(path)
+    epochs = content["epoch"] + 1
+    if now.epochs < epochs:
+        raise ValueError(
+            f"trainer.epochs is {now.epochs}, but {path} has {epochs} epochs already: ask for as many at least, or "
+            "for another --out"
+        )
+    run = path.parent.parent
+    if "record" in content:
+        Record(**content["record"]).check(now, path, longer=True)
+    elif (run / "recipe.yaml").is_file():
+        # Checkpoints of older versions know nothing of their settings.
+        Record.beside(run, {}).check(now, run, longer=True)
+    else:
+        say(f"{path} is older and does not note how it was made: taken to be of the same settings, images and teacher")

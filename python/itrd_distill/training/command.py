@@ -7,15 +7,50 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from itrd_distill import lines
 from itrd_distill.training.callbacks import Row
-from itrd_distill.training.checkpoints import check, latest
-from itrd_distill.training.run import train
+from itrd_distill.training.checkpoints import latest, read
+from itrd_distill.training.ownership import holds_run, owned
+from itrd_distill.training.record import Record, digests_of
+from itrd_distill.training.result import RunResult, finished
+from itrd_distill.training.run import load_inputs, train
 from itrd_distill.training.settings import Recipe
 
 
-def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Path | None) -> None:
-    """Run the recipe in `out` and say what came out."""
+def train_command(
+    recipe: Recipe, out: Path | None, resume: bool = False, overwrite: bool = False, ckpt_path: Path | None = None
+) -> None:
+    """Run the recipe in `out` and say what came out.
+
+    Args:
+        recipe: the run.
+        out: its folder; the recipe's own if not given.
+        resume: go on with the run that `out` holds, if it holds one.
+        overwrite: replace the run that `out` holds.
+        ckpt_path: go on from this checkpoint, of whichever run.
+    """
     directory = out or recipe.folder()
-    checkpoint = _checkpoint(directory, resume, ckpt_path)
+    if resume and overwrite:
+        raise ValueError("--resume goes on with an earlier run and --overwrite replaces it: give one of them")
+    with owned(directory):
+        checkpoint = _checkpoint(directory, resume, overwrite, ckpt_path)
+        data, teacher = load_inputs(recipe)
+        digests = None
+        if rank_zero_only.rank == 0:
+            digests = digests_of(data, teacher=teacher)
+            if resume and (result := finished(directory, Record.of(recipe, digests), longer=True)):
+                lines.console().print(f"Finished before, nothing is left to train: {directory}", soft_wrap=True)
+                return _tell(result, directory)
+        if resume and checkpoint is None and holds_run(directory):
+            raise ValueError(
+                f"{directory} holds an earlier run but no checkpoint to go on from: replace it by --overwrite, "
+                "or choose another --out"
+            )
+        result = _train(recipe, directory, data=data, teacher=teacher, digests=digests, checkpoint=checkpoint)
+    if rank_zero_only.rank == 0:
+        _tell(result, directory)
+    return None
+
+
+def _train(recipe: Recipe, directory: Path, **given) -> RunResult:
     console = lines.console()
 
     def line(row: Row) -> None:
@@ -25,9 +60,11 @@ def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Pat
         )
 
     bars: list[Callback] = [RichProgressBar()] if console.is_terminal else []
-    _, result = train(recipe, directory, report=None if bars else line, callbacks=bars, checkpoint=checkpoint)
-    if rank_zero_only.rank != 0:
-        return
+    return train(recipe, directory, report=None if bars else line, callbacks=bars, **given)[1]
+
+
+def _tell(result: RunResult, directory: Path) -> None:
+    console = lines.console()
     console.print(
         f"{result.method}, seed {result.seed}: test accuracy {100 * result.test_accuracy:.2f} %, "
         f"{result.images_per_second:,.0f} training images/s, {result.parameters:,} parameters"
@@ -35,10 +72,23 @@ def train_command(recipe: Recipe, out: Path | None, resume: bool, ckpt_path: Pat
     console.print(f"Weights, checkpoints and logs: {directory}", soft_wrap=True)
 
 
-def _checkpoint(directory: Path, resume: bool, ckpt_path: Path | None) -> Path | None:
-    if ckpt_path is None:
-        return latest(directory) if resume else None
-    if not ckpt_path.is_file():
-        raise FileNotFoundError(f"--ckpt-path: no checkpoint at {ckpt_path}")
-    check(ckpt_path)
-    return ckpt_path
+def _checkpoint(directory: Path, resume: bool, overwrite: bool, ckpt_path: Path | None) -> Path | None:
+    """Where to go on from; a ValueError if that would cost an earlier run."""
+    if ckpt_path is not None:
+        if not ckpt_path.is_file():
+            raise FileNotFoundError(f"--ckpt-path: no checkpoint at {ckpt_path}")
+        read(ckpt_path)
+    own = ckpt_path is not None and ckpt_path.resolve().is_relative_to(directory.resolve())
+    if own and overwrite:
+        raise ValueError(f"--ckpt-path {ckpt_path} is of the run that --overwrite replaces: leave out --overwrite")
+    if holds_run(directory) and not (resume or overwrite or own):
+        raise ValueError(
+            f"{directory} holds an earlier run: go on with it by --resume, replace it by --overwrite, "
+            "or choose another --out"
+        )
+    if holds_run(directory) and ckpt_path is not None and not (overwrite or own):
+        raise ValueError(
+            f"{directory} holds an earlier run, and --ckpt-path {ckpt_path} is of another one: replace what is there "
+            "by --overwrite, or choose another --out"
+        )
+    return ckpt_path or (latest(directory) if resume else None)

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from itrd_distill.data.images import Batch
 from itrd_distill.losses import DistillationLoss, Outputs
 from itrd_distill.models.binary import ChangesWithProgress
+from itrd_distill.training.schedule import Schedule
 from itrd_distill.training.settings import OptimizerSettings
 
 
@@ -78,7 +79,7 @@ class Distiller(L.LightningModule):
     def configure_optimizers(self):
         settings = self.optimizer_settings
         optimizer = settings.create(self)
-        return {"optimizer": optimizer, "lr_scheduler": settings.schedule(optimizer, self.trainer.max_epochs)}
+        return {"optimizer": optimizer, "lr_scheduler": Schedule(optimizer, settings, self.trainer.max_epochs)}
 
     def train(self, mode: bool = True) -> "Distiller":
         super().train(mode)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from itrd_distill.data import Batch, ImageData, loader
 from itrd_distill.losses import DistillationLoss, Outputs
 from itrd_distill.training.callbacks import EpochSeed
+from itrd_distill.training.fitting import fit
 from itrd_distill.training.settings import Recipe
 
 LEARNING_RATE = 0.01
@@ -59,6 +60,6 @@ def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe:
         world_size=trainer.world_size,
         workers=recipe.data.workers,
     )
-    trainer.fit(Preparation(loss, teacher, recipe), batches)
+    fit(trainer, Preparation(loss, teacher, recipe), batches)
     for part in loss.prepared():
         part.requires_grad_(False)

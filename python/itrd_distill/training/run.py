@@ -1,17 +1,14 @@
 """One run: a student trained under one loss with one seed, its files, and what came out."""
 
-import json
 import logging
-import shutil
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import lightning as L
 import torch
-import yaml
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
@@ -20,12 +17,17 @@ from itrd_distill.data import ImageData, create_data, loader
 from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
-from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO
-from itrd_distill.training.files import load_model, save_model, write_atomically
+from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
+from itrd_distill.training.earlier import Start
+from itrd_distill.training.files import load_model, save_model
 from itrd_distill.training.finite import StopOnNonFiniteLoss
+from itrd_distill.training.fitting import fit
 from itrd_distill.training.loggers import loggers
 from itrd_distill.training.module import Distiller
+from itrd_distill.training.ownership import owned
 from itrd_distill.training.preparation import prepare
+from itrd_distill.training.record import KeepRecord, Record, digests_of
+from itrd_distill.training.result import RunResult
 from itrd_distill.training.settings import Recipe
 from itrd_distill.training.teacher_cache import TeacherCache
 
@@ -36,23 +38,9 @@ _EXPECTED_WARNINGS = (
     ".*treespec.*",
     ".*sync_dist=True.*",  # History reduces before it logs
     "Checkpoint directory .* exists and is not empty.*",
+    "The dirpath has changed.*",  # a run that was moved
+    "Be aware that when using `ckpt_path`.*",  # another checkpoint_every, which is no other run
 )
-
-
-@dataclass
-class RunResult:
-    """method, seed; accuracy after the last epoch; training images a second; the student's size; one row an epoch."""
-
-    method: str
-    seed: int
-    test_accuracy: float
-    images_per_second: float
-    parameters: int
-    history: list[Row]
-
-    @classmethod
-    def read(cls, directory: Path) -> "RunResult":
-        return cls(**json.loads((directory / "run.json").read_text("utf-8")))
 
 
 def train(
@@ -65,8 +53,11 @@ def train(
     report: Callable[[Row], None] | None = None,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
+    digests: dict[str, str] | None = None,
 ) -> tuple[nn.Module, RunResult]:
     """Do what the recipe says; leave recipe.yaml, checkpoints, logs, weights.pt and run.json in `directory`.
+
+    What an earlier run left there is replaced once the first checkpoint stands, and stays if it does not come to that.
 
     Args:
         recipe: the run.
@@ -76,42 +67,56 @@ def train(
         report: called with every epoch's row.
         callbacks: further ones of Lightning, such as a progress bar.
         checkpoint: go on from this one.
+        digests: of what the run is made from, where they are known; see `Record`.
 
     Returns:
         The trained student and the result.
     """
     quieten_lightning()
-    _note(recipe, directory)
+    with owned(directory):
+        data, teacher = load_inputs(recipe, data, teacher)
+        first = rank_zero_only.rank == 0
+        if digests is None:
+            digests = digests_of(data, teacher=teacher) if first else {}
+        record = Record.of(recipe, digests)
+        if checkpoint is not None and first:
+            check_goes_on(checkpoint, record)
+        # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
+        L.seed_everything(recipe.seed, verbose=False)
+        student = student or create_model(recipe.student, data.num_classes)
+        module = assemble(recipe, student, teacher, data)
+        if checkpoint is None and module.loss is not None and module.loss.preparation_epochs:
+            prepare(module.loss, teacher, data, recipe)
+        history = History(report)
+        cache = _cache(recipe, module, data)
+        start = Start(directory, goes_on=checkpoint is not None)
+        # The cache first: what it draws and how long it takes is no part of the epoch.
+        own = [*cache, EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history, KeepRecord(record)]
+        trainer = _trainer(recipe, directory, [*own, *callbacks], start)
+        placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
+        batches = loader(data.train, recipe.data.batch_size, train=True, workers=recipe.data.workers, **placed)
+        tests = loader(data.test, recipe.data.test_batch_size, train=False, workers=recipe.data.workers, **placed)
+        with start if first else nullcontext():
+            if first:
+                record.write(directory)
+            fit(trainer, module, batches, tests, ckpt_path=checkpoint, weights_only=True)
+            result = _summarise(recipe, student, history.rows, record)
+            if first:
+                save_model(directory / "weights.pt", student, recipe.student, data.num_classes, result.test_accuracy)
+                result.write(directory)
+        # The others may read the files next.
+        trainer.strategy.barrier()
+    return student, result
+
+
+def load_inputs(
+    recipe: Recipe, data: ImageData | None = None, teacher: nn.Module | None = None
+) -> tuple[ImageData, nn.Module | None]:
+    """The recipe's images, and its teacher if its loss needs one, where they are not given."""
     data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     if teacher is None and recipe.teacher.model is not None and recipe.loss.name != "none":
         teacher = load_teacher(recipe, data)
-    # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
-    L.seed_everything(recipe.seed, verbose=False)
-    student = student or create_model(recipe.student, data.num_classes)
-    module = assemble(recipe, student, teacher, data)
-    if checkpoint is None:
-        if module.loss is not None and module.loss.preparation_epochs:
-            prepare(module.loss, teacher, data, recipe)
-        _clear(directory)
-    history = History(report)
-    cache = _cache(recipe, module, data)
-    # The cache first: what it draws and how long it takes is no part of the epoch.
-    own = [*cache, EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history]
-    trainer = _trainer(recipe, directory, [*own, *callbacks])
-    placed = {"seed": recipe.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
-    trainer.fit(
-        module,
-        loader(data.train, recipe.data.batch_size, train=True, workers=recipe.data.workers, **placed),
-        loader(data.test, recipe.data.test_batch_size, train=False, workers=recipe.data.workers, **placed),
-        ckpt_path=checkpoint,
-        weights_only=True,
-    )
-    result = _summarise(recipe, student, history.rows)
-    if trainer.is_global_zero:
-        save_model(directory / "weights.pt", student, recipe.student, data.num_classes, result.test_accuracy)
-        text = json.dumps(asdict(result), indent=1)
-        write_atomically(directory / "run.json", lambda path: path.write_text(text, "utf-8"))
-    return student, result
+    return data, teacher
 
 
 def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
@@ -142,19 +147,6 @@ def quieten_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-@rank_zero_only
-def _note(recipe: Recipe, directory: Path) -> None:
-    text = yaml.safe_dump(asdict(recipe), sort_keys=False)
-    write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text, "utf-8"))
-
-
-@rank_zero_only
-def _clear(directory: Path) -> None:
-    """Remove what an earlier run left."""
-    for leftover in ("checkpoints", "csv", "tensorboard"):
-        shutil.rmtree(directory / leftover, ignore_errors=True)
-
-
 def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
     """What is trained: the student, the frozen teacher and the loss between them."""
     loss, criterion = recipe.loss, None
@@ -177,7 +169,7 @@ def _cache(recipe: Recipe, module: Distiller, data: ImageData) -> list[TeacherCa
     return [cache]
 
 
-def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback], start: Start) -> L.Trainer:
     settings = recipe.trainer
     checkpoints = ModelCheckpoint(
         directory / "checkpoints",
@@ -194,7 +186,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Tr
         max_epochs=settings.epochs,
         logger=loggers(directory),
         callbacks=[*callbacks, checkpoints],
-        plugins=[SafeCheckpointIO()],
+        plugins=[SafeCheckpointIO(start.stands)],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False,
         log_every_n_steps=1,
@@ -203,7 +195,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback]) -> L.Tr
     )
 
 
-def _summarise(recipe: Recipe, student: nn.Module, rows: list[Row]) -> RunResult:
+def _summarise(recipe: Recipe, student: nn.Module, rows: list[Row], record: Record) -> RunResult:
     # The first epoch pays for warming up.
     speeds = [row["images_per_second"] for row in rows[1:] or rows]
     return RunResult(
@@ -213,4 +205,5 @@ def _summarise(recipe: Recipe, student: nn.Module, rows: list[Row]) -> RunResult
         images_per_second=statistics.median(speeds),
         parameters=sum(p.numel() for p in student.parameters()),
         history=rows,
+        made_from=record.digests,
     )

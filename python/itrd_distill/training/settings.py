@@ -5,8 +5,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from torch import nn
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
+from torch.optim import SGD
 
 from itrd_distill.options import (
     Count,
@@ -131,11 +130,6 @@ class OptimizerSettings:
         """SGD on everything in `module` that is trained."""
         trained = [p for p in module.parameters() if p.requires_grad]
         return SGD(trained, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
-
-    def schedule(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
-        if self.milestones:
-            return MultiStepLR(optimizer, self.milestones, self.decay)
-        return CosineAnnealingLR(optimizer, epochs)
 
 
 @dataclass

@@ -1,0 +1,214 @@
+"""SIGTERM and Ctrl-C: the usual exit status, a line that says how to go on, and no process left behind.
+
+The first process raises `Stopped`, in a loop over batches between two of them, so that what is open is closed and what
+was set aside is put back. Where that does not end it soon (the main thread may wait in a library), a second thread ends
+it at once, which costs nothing that is in files. The processes that Lightning starts beside the first do not listen:
+they take part in the collective operations that the first may be waiting in, until it ends them.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+GRACE = 3.0  # seconds
+
+_ADVICE = {
+    "train": "the same command goes on from its last checkpoint with --resume (in place of --overwrite)",
+    "compare": "the same command again goes on",
+    "demo": "the same command again starts anew",
+    "probe": "the same command again starts anew",
+}
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+# Tells the processes that Lightning starts, with the same command, whom they follow.
+_FIRST = "ITRD_DISTILL_FIRST_PROCESS"
+
+
+class Stopped(BaseException):
+    """A signal asks the command to end. No KeyboardInterrupt: of that Lightning makes an exit of its own."""
+
+
+class _State:
+    """Of this process: whether signals are handled here, the one that came, loops over batches that are running."""
+
+    listening = False
+    number: int | None = None
+    loops = 0
+    launchers: list = []  # noqa: RUF012
+    leaving = threading.Lock()
+
+
+def advice(arguments: list[str]) -> str:
+    """How to go on with a command that was stopped."""
+    return next((_ADVICE[argument] for argument in arguments if argument in _ADVICE), "nothing was changed")
+
+
+@contextlib.contextmanager
+def stoppable(advice: str) -> Iterator[None]:
+    """While it lasts, SIGTERM and Ctrl-C end the process with status 143 or 130 and a line that ends with `advice`."""
+    if threading.current_thread() is not threading.main_thread():
+        # Signals are the main thread's.
+        yield
+    elif _FIRST in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        _follow(int(os.environ[_FIRST]))
+        with _handling(_pass_over):
+            yield
+    else:
+        os.environ[_FIRST] = str(os.getpid())
+        with _handling(_stop), _second_thread(advice) as ended:
+            try:
+                yield
+            except BaseException:
+                # Others than Stopped, too: with the group, what loads images may have been stopped before.
+                if _State.number is None:
+                    raise
+                ended.set()
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stdout.flush()
+                _leave(_State.number, advice)
+            finally:
+                _end_others()
+                del os.environ[_FIRST]
+
+
+@contextlib.contextmanager
+def between_batches() -> Iterator[None]:
+    """In a loop over batches a signal waits for the next `look`: an exception that comes anywhere, in a destructor or
+    while processes are started, does harm or is lost."""
+    _State.loops += 1
+    try:
+        yield
+    finally:
+        _State.loops -= 1
+
+
+def look() -> None:
+    """Raise Stopped if a signal has come."""
+    if _State.number is not None:
+        raise Stopped(_State.number)
+
+
+def looking(batches: Iterable[T]) -> Iterator[T]:
+    """The batches, with a look before each."""
+    with between_batches():
+        for batch in batches:
+            look()
+            yield batch
+
+
+def adopt(trainer) -> None:
+    """Called with every Trainer of Lightning: the processes that it starts are ended with this one."""
+    if _State.listening:
+        _State.launchers.append(trainer.strategy.launcher)
+        # Its own handler of SIGTERM, which goes before others, is a broadcast, in which processes wait for ever.
+        trainer._signal_connector._sigterm_notifier_fn = lambda number, frame: None
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _pass_over(number, frame)
+    if _State.number is None:
+        # A further signal must not break into the end.
+        _State.number = number
+        if not _State.loops:
+            raise Stopped(number)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    # The group's signal ends the processes that load images, too. PyTorch's handler would raise an error for each.
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _handling(handler) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _NAMES}
+    _State.listening, _State.number = True, None
+    try:
+        yield
+    finally:
+        _State.listening = False
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
+
+
+@contextlib.contextmanager
+def _second_thread(advice: str) -> Iterator[threading.Event]:
+    """A thread that hears of signals even while the main one waits in a library; the event keeps it from acting."""
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    ended = threading.Event()
+
+    def listen() -> None:
+        # Other signals that have a handler are heard as well.
+        while (number := heard.recv(1)) and number[0] not in _NAMES:
+            pass
+        if number and not ended.wait(GRACE):
+            _leave(number[0], advice)
+
+    threading.Thread(target=listen, daemon=True, name="stopping").start()
+    try:
+        yield ended
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        told.close()  # which ends the thread
+
+
+def _leave(number: int, advice: str) -> None:
+    # Held for good: of the two threads the first to come here ends the process.
+    _State.leaving.acquire()
+    _end_others()
+    if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        os.write(2, f"itrd-distill: stopped by {_NAMES[number]}; {advice}\n".encode())
+    # At once, for there is nothing left to do: what Python does at an end may wait for the processes that are gone.
+    os._exit(128 + number)
+
+
+def _end_others() -> None:
+    """Kill what works for this process: they hold nothing that is not in files, and would wait for it for ever."""
+    for launcher in _State.launchers:
+        processes = list(getattr(launcher, "procs", ()))
+        if processes:
+            # Lightning looks into this list, and would kill this process too where it finds one that failed.
+            launcher.procs.clear()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+    _State.launchers.clear()
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+def _follow(first: int) -> None:
+    """End this process when the first one has gone, however that was."""
+
+    def watch() -> None:
+        while os.getppid() == first:
+            time.sleep(0.2)
+        _end_others()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="following").start()
+
+
+def _after_fork() -> None:
+    """A process that is forked off, as those that load images are, leaves signals to the one that it works for."""
+    if _State.listening:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,83 @@
+"""Who writes into a folder: one command at a time."""
+
+import contextlib
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_only
+
+from itrd_distill.training.earlier import is_run, recover
+
+# The lock's own file says nothing of its holder: not every release of filelock leaves alone what stands in it.
+LOCK, HOLDER = "in_use.lock", "in_use.txt"
+
+_held: set[Path] = set()
+
+
+class InUse(OSError):
+    """Another command writes into the folder."""
+
+
+@contextlib.contextmanager
+def owned(directory: Path, wait: float = 0.0) -> Iterator[None]:
+    """Nobody else writes into the folder while this lasts, and what a start that was killed had set aside is back.
+
+    The lock is the operating system's and dies with the process. It is held by the first of several processes, for all
+    of them. Within one that holds it nothing is done.
+
+    Args:
+        directory: made if it is not there, and removed again if nothing is written into it.
+        wait: seconds that another holder is given.
+
+    Raises:
+        InUse: another command holds it; the message says which.
+    """
+    key = directory.resolve()
+    if rank_zero_only.rank != 0 or key in _held:
+        yield
+        return
+    found = directory.is_dir()
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise InUse(
+            f"{directory} is in use by {_holder(directory)}: wait for it, stop it or choose another --out"
+        ) from None
+    _held.add(key)
+    try:
+        (directory / HOLDER).write_text(_self(), "utf-8")
+        recover(directory)
+        yield
+    finally:
+        _held.discard(key)
+        (directory / HOLDER).unlink(missing_ok=True)
+        if not found and [path.name for path in directory.iterdir()] == [LOCK]:
+            (directory / LOCK).unlink()
+            directory.rmdir()
+        lock.release()
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether there is an earlier run to be lost. Of several processes the first alone finds one: what the others
+    would find may be of its making."""
+    return rank_zero_only.rank == 0 and is_run(directory)
+
+
+def _self() -> str:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')} ({command})"
+
+
+def _holder(directory: Path) -> str:
+    try:
+        return " ".join((directory / HOLDER).read_text("utf-8").split())
+    except (OSError, UnicodeDecodeError):
+        return "another command"

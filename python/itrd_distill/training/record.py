@@ -1,0 +1,141 @@
+"""What a run is made from, its settings and digests of images and weights, to be compared with what is asked for."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from torch import nn
+
+from itrd_distill.data import ImageData
+from itrd_distill.lines import say
+from itrd_distill.training.files import write_atomically
+from itrd_distill.training.provenance import data_digest, weights_digest
+from itrd_distill.training.settings import Recipe
+
+# What may differ without making it another run: where things are, and the machine.
+_MACHINE = (
+    "name", "teacher.cache", "data.root", "data.download", "data.workers", "data.test_batch_size",
+    "trainer.accelerator", "trainer.devices", "trainer.checkpoint_every",
+)  # fmt: skip
+_TOLD = {"data": "images", "teacher": "teacher's weights", "model": "model's weights"}
+
+
+class Damaged(ValueError):
+    """A file of a run is not what was written."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path} is damaged or of another version ({why}): remove it to go on from the last checkpoint, "
+            f"or train that run again (with --overwrite, or after removing {path.parent})"
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run is made from.
+
+    settings: those of its recipe.
+    digests: of its images (data), its teacher's weights (teacher), the model that is probed (model).
+    """
+
+    settings: dict[str, Any]
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, digests: dict[str, str]) -> "Record":
+        """That of a recipe; of the digests, the teacher's is left out where its loss looks at no teacher."""
+        known = {what: digest for what, digest in digests.items() if what != "teacher" or recipe.loss.name != "none"}
+        # As they come back from a file: tuples as lists.
+        return cls(yaml.safe_load(yaml.safe_dump(asdict(recipe))), known)
+
+    @classmethod
+    def beside(cls, directory: Path, digests: dict[str, str]) -> "Record":
+        """The settings of recipe.yaml in a run's folder; Damaged if it is no recipe."""
+        path = directory / "recipe.yaml"
+        try:
+            settings = yaml.safe_load(path.read_text("utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise Damaged(path, f"no YAML: {' '.join(str(error).split())}") from error
+        if wrong := _wrong(settings, asdict(Recipe())):
+            raise Damaged(path, wrong)
+        return cls(settings, digests)
+
+    @property
+    def epochs(self) -> int:
+        return self.settings["trainer"]["epochs"]
+
+    def write(self, directory: Path) -> None:
+        text = yaml.safe_dump(self.settings, sort_keys=False)
+        write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text, "utf-8"))
+
+    def changes(self, now: "Record", longer: bool = False) -> list[str]:
+        """What differs in `now`, by name and with both values; `longer`: but for the number of epochs."""
+        before, after = ({**_flat(asdict(Recipe())), **_flat(record.settings)} for record in (self, now))
+        ignored = set(_MACHINE)
+        if longer:
+            ignored.add("trainer.epochs")
+        if before["loss.name"] == after["loss.name"] == "none":
+            # Without a distillation loss the teacher is not looked at.
+            ignored |= {"teacher.model", "teacher.checkpoint"}
+        if "teacher" in self.digests and "teacher" in now.digests:
+            # Where the same weights lie does not matter.
+            ignored.add("teacher.checkpoint")
+        settings = [
+            f"{name} {before.get(name, 'not given')} → {after.get(name, 'not given')}"
+            for name in {**before, **after}
+            if name not in ignored and before.get(name) != after.get(name)
+        ]
+        digests = [
+            f"the {_TOLD[what]}, digest {self.digests[what]} → {digest}"
+            for what, digest in now.digests.items()
+            if self.digests.get(what, digest) != digest
+        ]
+        return settings + digests
+
+    def check(self, now: "Record", where: Path, longer: bool = False) -> None:
+        """Raise a ValueError if `now` is another run than the one in `where`; say what cannot be compared."""
+        if changes := self.changes(now, longer):
+            raise ValueError(
+                f"{where} holds a run with other settings ({'; '.join(changes)}): go on with those it has, choose "
+                "another --out, or train it again (with --overwrite, or after removing it)"
+            )
+        if unknown := [_TOLD[what] for what in now.digests if what not in self.digests]:
+            say(f"{where} is older and does not note of which {' and '.join(unknown)} it was made: taken to be these")
+
+
+def digests_of(data: ImageData, **models: nn.Module | None) -> dict[str, str]:
+    """Those of images and of models by what they are, teacher or model."""
+    weights = {what: weights_digest(model) for what, model in models.items() if model is not None}
+    return {"data": data_digest(data), **weights}
+
+
+class KeepRecord(L.Callback):
+    """The record travels with the checkpoints."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    def on_save_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict) -> None:
+        checkpoint["record"] = asdict(self.record)
+
+
+def _wrong(settings: object, expected: dict[str, Any], prefix: str = "") -> str:
+    """Which of the expected keys is missing or no group of settings; empty if all are well."""
+    if not isinstance(settings, dict):
+        return f"{prefix.rstrip('.') or 'it'} is no mapping of settings"
+    for key, value in expected.items():
+        if key not in settings:
+            return f"{prefix}{key} is missing"
+        if isinstance(value, dict) and (wrong := _wrong(settings[key], value, f"{prefix}{key}.")):
+            return wrong
+    return ""
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The settings by their dotted names."""
+    found = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

@@ -1,0 +1,372 @@
+"""How a run goes on: longer, on the schedule of its new length; with other settings or of other things, not at all."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import lightning as L
+import pytest
+import torch
+import yaml
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
+
+from itrd_distill.cli import main
+from itrd_distill.models import create_model
+from itrd_distill.results import known_accuracy
+from itrd_distill.training.checkpoints import latest
+from itrd_distill.training.result import RunResult
+from itrd_distill.training.run import train
+from itrd_distill.training.schedule import Schedule
+from itrd_distill.training.settings import (
+    DataSettings,
+    LossSettings,
+    OptimizerSettings,
+    Recipe,
+    TeacherSettings,
+    TrainerSettings,
+)
+
+RECIPE = Recipe(data=DataSettings(batch_size=20), trainer=TrainerSettings(epochs=2, accelerator="cpu"))
+ARGUMENTS = ["train", "--trainer.accelerator", "cpu", "--data.options.train_images", "100", "--data.batch_size", "20"]
+PAIR = "digits/convnet_32_64-convnet_8_16"
+
+
+def longer(recipe, epochs):
+    return replace(recipe, trainer=replace(recipe.trainer, epochs=epochs))
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        (OptimizerSettings(0.05), lambda optimizer: CosineAnnealingLR(optimizer, 7)),
+        (OptimizerSettings(0.05, milestones=[2, 4], decay=0.3), lambda optimizer: MultiStepLR(optimizer, [2, 4], 0.3)),
+    ],
+)
+def test_the_schedule_is_pytorchs_as_a_function_of_the_epoch(settings, theirs):
+    rates = []
+    for make in (lambda optimizer: Schedule(optimizer, settings, 7), theirs):
+        optimizer = SGD([torch.zeros(1, requires_grad=True)], settings.learning_rate)
+        schedule, seen = make(optimizer), []
+        for _ in range(7):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        rates.append([*seen, optimizer.param_groups[0]["lr"]])
+    assert rates[0] == pytest.approx(rates[1], rel=1e-12, abs=1e-17)
+
+
+class Rates(L.Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_index):
+        if batch_index == 0:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("optimizer", [OptimizerSettings(0.05), OptimizerSettings(0.05, milestones=[1, 3], decay=0.1)])
+def test_a_lengthened_run_follows_the_schedule_of_its_new_length(optimizer, data, tmp_path):
+    recipe = replace(RECIPE, optimizer=optimizer)
+    expected, seen = Rates(), Rates()
+    train(longer(recipe, 5), tmp_path / "whole", data=data, callbacks=[expected])
+    train(recipe, tmp_path / "run", data=data)
+    train(longer(recipe, 5), tmp_path / "run", data=data, callbacks=[seen], checkpoint=latest(tmp_path / "run"))
+    assert seen.seen == expected.seen[2:]
+    schedules = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["lr_schedulers"][0]
+        for name in ("whole", "run")
+    ]
+    assert schedules[0]["_last_lr"] == schedules[1]["_last_lr"]
+    assert schedules[0]["_last_lr"][0] == pytest.approx(0 if not optimizer.milestones else 5e-4, abs=1e-12)
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["trainer"]["epochs"] == 5
+    assert len(RunResult.read(tmp_path / "run").history) == 5
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A teacher's weights, and a finished run of two epochs of a student of it."""
+    folder = tmp_path_factory.mktemp("made")
+    torch.manual_seed(1)
+    torch.save(create_model("convnet_32_64", 10).state_dict(), folder / "teacher.pt")
+    main([*student_of(folder), "--out", str(folder / "run")])
+    return folder
+
+
+def student_of(folder, epochs=2):
+    return [
+        *ARGUMENTS, "--teacher.model", "convnet_32_64", "--teacher.checkpoint", str(folder / "teacher.pt"),
+        "--loss.name", "kd", "--loss.options.temperature", "3", "--trainer.epochs", str(epochs),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    shutil.copytree(made, tmp_path / "made")
+    return tmp_path / "made"
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "in_use.lock"}
+
+
+CHANGES = [
+    (["--optimizer.learning_rate", "0.01"], "optimizer.learning_rate 0.05 → 0.01"),
+    (["--trainer.epochs", "1"], "trainer.epochs is 1, but .*last.ckpt has 2 epochs already"),
+    (["--seed", "1", "--method", "other"], "method None → other; seed 0 → 1"),
+    (["--optimizer.milestones", "[1]"], r"optimizer.milestones \[\] → \[1\]"),
+    (["--student", "convnet_32_64"], "student convnet_8_16 → convnet_32_64"),
+    (["--loss.options.temperature", "4"], "loss.options.temperature 3 → 4"),
+    (["--loss.options.weight", "0.5"], "loss.options.weight not given → 0.5"),
+    (["--data.batch_size", "25"], "data.batch_size 20 → 25"),
+    (["--data.options.train_images", "90"], "data.options.train_images 100 → 90"),
+    (["--trainer.precision", "bf16-mixed"], "trainer.precision 32-true → bf16-mixed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("how", "options", "change"),
+    [("finished", *change) for change in CHANGES]
+    + [(how, *change) for how in ("half-done", "ckpt-path", "of an older version") for change in CHANGES[:3]],
+)
+def test_changed_settings_are_refused_by_name(how, options, change, copy):
+    run = copy / "run"
+    if how != "finished":
+        (run / "run.json").unlink()
+    if how == "of an older version":
+        forget(run)
+    before = content(run)
+    going_on = ["--ckpt-path", str(run / "checkpoints" / "last.ckpt")] if how == "ckpt-path" else ["--resume"]
+    with pytest.raises(SystemExit, match=change) as refused:
+        main([*student_of(copy, 5), "--out", str(run), *going_on, *options])
+    assert len(str(refused.value).splitlines()) == 1
+    assert content(run) == before
+
+
+def forget(run):
+    """Leave a run as versions without records left it."""
+    for path in (run / "checkpoints").iterdir():
+        checkpoint = torch.load(path, weights_only=True)
+        del checkpoint["record"]
+        torch.save(checkpoint, path)
+    if (run / "run.json").exists():
+        result = json.loads((run / "run.json").read_text())
+        del result["made_from"]
+        (run / "run.json").write_text(json.dumps(result))
+
+
+def test_what_the_machine_needs_may_change_and_is_recorded(copy, capsys):
+    options = ["--data.test_batch_size", "50", "--trainer.checkpoint_every", "2", "--data.root", "elsewhere"]
+    moved = (copy / "teacher.pt").rename(copy / "moved.pt")
+    options += ["--teacher.checkpoint", str(moved), "--trainer.epochs", "3"]
+    main([*student_of(copy), "--out", str(copy / "run"), "--resume", *options])
+    assert "epoch   3/3" in capsys.readouterr().out
+    saved = yaml.safe_load((copy / "run" / "recipe.yaml").read_text())
+    assert (saved["data"]["test_batch_size"], saved["trainer"]["checkpoint_every"]) == (50, 2)
+    assert (saved["data"]["root"], saved["teacher"]["checkpoint"]) == ("elsewhere", str(moved))
+
+
+@pytest.mark.parametrize("how", ["finished", "half-done"])
+def test_another_teacher_or_other_images_of_the_same_name_are_refused(how, copy, monkeypatch):
+    run = copy / "run"
+    if how == "half-done":
+        (run / "run.json").unlink()
+    before = content(run)
+    arguments = [*student_of(copy), "--out", str(run), "--resume"]
+    monkeypatch.setattr("itrd_distill.training.run.create_data", other_images)
+    with pytest.raises(SystemExit, match=r"the images, digest [0-9a-f]{16} → [0-9a-f]{16}\)"):
+        main(arguments)
+    monkeypatch.undo()
+    torch.save(create_model("convnet_32_64", 10).state_dict(), copy / "teacher.pt")
+    with pytest.raises(SystemExit, match=r"the teacher's weights, digest [0-9a-f]{16} → [0-9a-f]{16}\)"):
+        main(arguments)
+    assert content(run) == before
+
+
+def other_images(name, root, download, **options):
+    from itrd_distill.data import create_data
+
+    data = create_data(name, root, download, **options)
+    data.train.images[0, 0, 0, 0] += 1
+    return data
+
+
+def test_a_finished_run_is_left_alone(copy, capsys):
+    before = content(copy / "run")
+    main([*student_of(copy), "--out", str(copy / "run"), "--resume"])
+    printed = capsys.readouterr().out
+    assert "Finished before, nothing is left to train" in printed.replace("\n", " ")
+    assert "kd, seed 0: test accuracy" in printed
+    assert content(copy / "run") == before
+
+
+def test_older_runs_are_taken_on_trust_with_a_line(made, copy, capsys):
+    run = copy / "run"
+    forget(run)
+    main([*student_of(made), "--out", str(run), "--resume"])
+    printed = capsys.readouterr()
+    assert "Finished before" in printed.out
+    assert "does not note of which images and teacher's weights it was made" in printed.err
+    (run / "recipe.yaml").unlink()
+    main([*student_of(made, 3), "--out", str(run), "--resume"])
+    printed = capsys.readouterr()
+    assert "epoch   3/3" in printed.out
+    assert "is older and does not note how it was made" in printed.err
+
+
+def test_results_without_a_checkpoint_are_not_started_anew(copy):
+    shutil.rmtree(copy / "run" / "checkpoints")
+    before = content(copy / "run")
+    with pytest.raises(SystemExit, match="no checkpoint to go on from: replace it by --overwrite"):
+        main([*student_of(copy, 3), "--out", str(copy / "run"), "--resume"])
+    assert content(copy / "run") == before
+
+
+DAMAGES = [
+    ("run.json", "", "no JSON"),
+    ("run.json", '{"method": "kd", "se', "no JSON"),
+    ("run.json", "[]", "it is no mapping"),
+    ("run.json", "{}", "method must be of type str, got None"),
+    ("run.json", ("history", []), "history has no rows"),
+    ("run.json", ("history", [{"epoch": 0}]), "a row of history is not like the others"),
+    ("run.json", ("test_accuracy", "good"), "test_accuracy must be of type float, got 'good'"),
+    ("run.json", ("seed", None), "seed must be of type int, got None"),
+    ("run.json", ("made_from", 3), "made_from must be"),
+    ("run.json", ("further", 3), "there is no further"),
+    ("recipe.yaml", "", "it is no mapping of settings"),
+    ("recipe.yaml", "name: [", "no YAML"),
+    ("recipe.yaml", "- seed", "it is no mapping of settings"),
+    ("recipe.yaml", "name: x\nstudent: convnet_8_16\n", "teacher is missing"),
+    ("recipe.yaml", ("loss", "kd"), "loss is no mapping of settings"),
+    ("recipe.yaml", ("trainer", {"epochs": 2}), "trainer.accelerator is missing"),
+    ("recipe.yaml", b"\xff\xfe\x00", "no YAML"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+def test_a_damaged_file_is_named_with_what_to_do(name, damage, message, copy):
+    path = copy / "run" / name
+    if isinstance(damage, tuple):
+        held = yaml.safe_load(path.read_text())
+        held[damage[0]] = damage[1]
+        damage = json.dumps(held)
+    path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    remedy = r"remove it to go on from the last checkpoint, or train that run again \(with --overwrite"
+    with pytest.raises(
+        SystemExit, match=rf"{name} is damaged or of another version \({message}.*\): {remedy}"
+    ) as refused:
+        main([*student_of(copy), "--out", str(copy / "run"), "--resume"])
+    assert len(str(refused.value).splitlines()) == 1
+    path.unlink()
+    main([*student_of(copy), "--out", str(copy / "run"), "--resume"])
+    assert len(RunResult.read(copy / "run").history) == 2
+
+
+def compare(*arguments):
+    main(["compare", PAIR, "--seeds", "1", "--trainer.epochs", "1", *ARGUMENTS[1:], *arguments])
+
+
+@pytest.fixture
+def compared(made, tmp_path, monkeypatch):
+    """A comparison of two methods that is finished, with a probe."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made / "teacher.pt", "teacher.pt")
+    arguments = ["--methods", "none", "kd", "--teacher.checkpoint", "teacher.pt", "--out", "out"]
+    compare(*arguments)
+    return arguments
+
+
+def test_a_comparison_takes_no_run_of_another_teacher_or_other_images_for_finished(compared, monkeypatch, capsys):
+    compare(*compared)
+    assert capsys.readouterr().out.count("(finished before)") == 2
+    torch.save(create_model("convnet_32_64", 10).state_dict(), "teacher.pt")
+    with pytest.raises(SystemExit, match="kd/seed0 holds a run with other settings .*the teacher's weights, digest"):
+        compare(*compared)
+    # Without a distillation loss the teacher is not looked at.
+    assert "none, seed 0: " in capsys.readouterr().out
+    monkeypatch.setattr("itrd_distill.compare.create_data", other_images)
+    with pytest.raises(SystemExit, match="none/seed0 holds a run with other settings .*the images, digest"):
+        compare(*compared)
+
+
+def test_a_comparison_names_a_damaged_file_and_takes_older_runs_on_trust(compared, tmp_path, capsys):
+    run = tmp_path / "out" / "kd" / "seed0"
+    forget(run)
+    compare(*compared)
+    told = capsys.readouterr()
+    assert told.out.count("(finished before)") == 2
+    assert "seed0 is older and does not note of which images and teacher's weights it was made" in told.err
+    (run / "run.json").write_text("{")
+    with pytest.raises(SystemExit, match="kd/seed0/run.json is damaged"):
+        compare(*compared)
+
+
+def test_a_probe_of_other_weights_is_not_finished(compared, tmp_path, monkeypatch):
+    small = Recipe(data=DataSettings(options={"train_images": 100}), trainer=TrainerSettings(1, "cpu"))
+    monkeypatch.setattr("itrd_distill.compare_command._probe", lambda *_: small)
+    compare(*compared, "--probe", "digits")
+    weights = tmp_path / "out" / "kd" / "seed0" / "weights.pt"
+    held = torch.load(weights, weights_only=True)
+    held["model"]["fc.bias"] += 1
+    torch.save(held, weights)
+    with pytest.raises(SystemExit, match="probe-digits/kd/seed0 holds a run .*the model's weights, digest"):
+        compare(*compared, "--probe", "digits")
+
+
+def test_two_comparisons_side_by_side_share_their_runs(compared, tmp_path, monkeypatch, capsys):
+    """Another one holds kd while this one begins, and has finished it by the time that all else is done."""
+    from filelock import FileLock
+
+    lock = FileLock(tmp_path / "out" / "kd" / "seed0" / "in_use.lock")
+    lock.acquire()
+    with pytest.raises(SystemExit, match="kd/seed0 is in use by another command"):
+        compare(*compared)
+    real = train
+    monkeypatch.setattr(
+        "itrd_distill.compare.train", lambda *given, **options: (lock.release(), real(*given, **options))[1]
+    )
+    shutil.rmtree(tmp_path / "out" / "none")
+    compare("--methods", "kd", "none", *compared[3:])
+    told = capsys.readouterr()
+    assert "going on with the others first" in told.err
+    assert told.out.index("none, seed 0: ") < told.out.index("kd, seed 0: ") < told.out.index("Page: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--probe", "stl10", "--data.root", "nowhere"], "nowhere"),
+        (["--probe", "fashion_mnist_5k", "--data.root", "nowhere"], "nowhere"),
+        (["--teacher.checkpoint", "nowhere.pt"], "no checkpoint at nowhere.pt: .* give a --teacher.checkpoint"),
+    ],
+)
+def test_what_a_later_part_needs_is_looked_for_first(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("itrd_distill.compare_command.train_command", None)
+    with pytest.raises(SystemExit, match=message):
+        compare("--methods", "kd", *arguments)
+    assert not (tmp_path / "runs" / "digits").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "accuracy"),
+    [
+        ({"model": {}, "test_accuracy": 0.75}, 0.75),
+        ({"model": {}, "test_accuracy": torch.tensor(0.75)}, None),
+        ({"fc.weight": torch.zeros(2)}, None),
+        ([torch.zeros(2)], None),
+        (TeacherSettings("vgg8"), None),
+    ],
+)
+def test_the_accuracy_of_other_peoples_checkpoints_is_unknown(content, accuracy, tmp_path):
+    torch.save(content, tmp_path / "teacher.pt")
+    assert known_accuracy(str(tmp_path / "teacher.pt")) == accuracy
+
+
+def test_the_record_travels_with_the_checkpoint(data, teacher, tmp_path):
+    recipe = replace(RECIPE, loss=LossSettings("kd", options={"temperature": 3.0}), trainer=TrainerSettings(1, "cpu"))
+    _, result = train(recipe, tmp_path, data=data, teacher=teacher)
+    record = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["record"]
+    assert record["settings"] == yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert record["digests"] == result.made_from == RunResult.read(tmp_path).made_from
+    assert record["digests"].keys() == {"data", "teacher"}

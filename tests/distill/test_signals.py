@@ -1,0 +1,167 @@
+"""SIGTERM and Ctrl-C: exit status 143 or 130, a line that says how to go on, no traceback, no process left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from itrd_distill import stopping
+from itrd_distill.models import create_model
+
+TRAIN = ["train", "--data.options.train_images", "100", "--data.batch_size", "20", "--trainer.epochs", "100000"]
+CPU = ["--trainer.accelerator", "cpu"]
+LINE = "itrd-distill: stopped by {}; the same command goes on from its last checkpoint with --resume"
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+
+
+def descendants(pid):
+    """Processes below this one, from /proc."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            parents.setdefault(int(parent), []).append(int(path.parent.name))
+    found = parents.get(pid, [])
+    return [*found, *(below for child in found for below in descendants(child))]
+
+
+def stop(arguments, until, number, *, group=False, again=0, cwd):
+    """Start the command, send it the signal when the file `until` is there; what it printed, and what it left."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "itrd_distill", *arguments], cwd=cwd, start_new_session=True, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        give_up = time.monotonic() + 120
+        while not list(Path(cwd).glob(until)):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        below = descendants(process.pid)
+        for _ in range(1 + again):
+            (os.killpg if group else os.kill)(process.pid, number)
+            time.sleep(0.01 * again)
+        _, printed = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    left = [pid for pid in below if Path(f"/proc/{pid}/stat").exists() and pid in descendants(1)]
+    return process.returncode, printed, left
+
+
+def expect(stopped, number, line=LINE):
+    code, printed, left = stopped
+    assert code == 128 + number
+    assert printed.count("\n") == 1, printed
+    assert printed.startswith(line.format(NAMES[number]))
+    assert not left
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(tmp_path):
+    """Impatient users send the signal more than once."""
+    arguments = [*TRAIN, *CPU, "--out", "run"]
+    expect(stop(arguments, "run/checkpoints/last.ckpt", signal.SIGTERM, again=3, cwd=tmp_path), signal.SIGTERM)
+    assert not (tmp_path / "run" / "in_use.txt").exists()
+
+
+EVERY = pytest.mark.parametrize(("number", "group"), [(n, g) for n in NAMES for g in (False, True)])
+
+
+@pytest.mark.slow
+@EVERY
+@pytest.mark.parametrize("options", [[], ["--data.workers", "2"]])
+@pytest.mark.parametrize("until", ["run/checkpoints/last.ckpt", "run/in_use.txt"])
+def test_one_process(number, group, options, until, tmp_path):
+    expect(stop([*TRAIN, *CPU, "--out", "run", *options], until, number, group=group, again=1, cwd=tmp_path), number)
+
+
+@pytest.mark.slow
+@EVERY
+@pytest.mark.parametrize("options", [[], ["--data.workers", "1"]])
+@pytest.mark.parametrize("until", ["run/checkpoints/last.ckpt", "run/recipe.yaml"])
+def test_two_processes(number, group, options, until, tmp_path):
+    arguments = [*TRAIN, *CPU, "--out", "run", "--trainer.devices", "2", *options]
+    expect(stop(arguments, until, number, group=group, again=1, cwd=tmp_path), number)
+
+
+@pytest.mark.slow
+def test_the_second_process_ends_with_a_first_that_is_killed(tmp_path):
+    arguments = [*TRAIN, *CPU, "--out", "run", "--trainer.devices", "2"]
+    stopped = stop(arguments, "run/checkpoints/last.ckpt", signal.SIGKILL, cwd=tmp_path)
+    time.sleep(1)
+    assert stopped[0] == -signal.SIGKILL
+    assert not stopped[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NAMES)
+def test_while_a_loss_is_prepared_or_teachers_outputs_are_cached(number, tmp_path):
+    torch.save(create_model("convnet_32_64", 10).state_dict(), tmp_path / "teacher.pt")
+    taught = [*TRAIN, *CPU, "--out", "run", "--teacher.model", "convnet_32_64", "--teacher.checkpoint", "teacher.pt"]
+    prepared = [*taught, "--loss.name", "ft", "--loss.options.preparation_epochs", "100000"]
+    expect(stop(prepared, "run/in_use.txt", number, cwd=tmp_path), number)
+    cached = [*taught, "--loss.name", "kd", "--teacher.cache", "cache"]
+    expect(stop(cached, "cache/*", number, cwd=tmp_path), number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NAMES)
+def test_other_commands_say_what_holds_for_them(number, tmp_path):
+    torch.save(create_model("convnet_32_64", 10).state_dict(), tmp_path / "teacher.pt")
+    compare = ["compare", "digits/convnet_32_64-convnet_8_16", *CPU, "--teacher.checkpoint", "teacher.pt", "--out", "c"]
+    line = "itrd-distill: stopped by {}; the same command again "
+    expect(stop(compare, "c/*/seed0/in_use.txt", number, cwd=tmp_path), number, line + "goes on")
+    expect(stop(["demo", "--out", "d"], "d/*/seed0/in_use.txt", number, cwd=tmp_path), number, line + "starts anew")
+    probe = ["probe", *CPU, "--weights", "teacher.pt", "--student", "convnet_32_64", "--out", "p"]
+    expect(stop(probe, "p/features.pt", number, cwd=tmp_path), number, line + "starts anew")
+
+
+def test_what_replaces_an_earlier_run_and_is_stopped_leaves_it(tmp_path, data):
+    """Stopped at its first batch."""
+    from itrd_distill.training.run import train
+    from itrd_distill.training.settings import Recipe, TrainerSettings
+
+    recipe = Recipe(trainer=TrainerSettings(1, "cpu"))
+    train(recipe, tmp_path, data=data)
+    before = (tmp_path / "run.json").read_bytes()
+    stopping._State.number = signal.SIGTERM
+    try:
+        with pytest.raises(stopping.Stopped):
+            train(recipe, tmp_path, data=data)
+    finally:
+        stopping._State.number = None
+    assert (tmp_path / "run.json").read_bytes() == before
+    assert not (tmp_path / "earlier").exists()
+
+
+def test_handlers_are_there_for_the_command_alone():
+    before = {number: signal.getsignal(number) for number in NAMES}
+    with stopping.stoppable("nothing"):
+        assert all(signal.getsignal(number) is stopping._stop for number in NAMES)
+    assert {number: signal.getsignal(number) for number in NAMES} == before
+
+
+def test_no_handler_of_lightnings_takes_part(data, tmp_path):
+    """Its own one of SIGTERM is a collective operation."""
+    import lightning as L
+
+    from itrd_distill.training.run import train
+    from itrd_distill.training.settings import Recipe, TrainerSettings
+
+    seen = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_index):
+            seen.extend(signal.getsignal(signal.SIGTERM).signal_handlers)
+
+    with stopping.stoppable("nothing"):
+        train(Recipe(trainer=TrainerSettings(1, "cpu")), tmp_path, data=data, callbacks=[Watch()])
+    assert seen
+    assert not any("signal_connector" in handler.__module__ for handler in seen)
