@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 import yaml
 from rich.console import Console
 from torch import nn
@@ -14,7 +13,7 @@ from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
 from itrd_distill.speed import measure_speeds
 from itrd_distill.training.checkpoints import latest
-from itrd_distill.training.files import write_atomically
+from itrd_distill.training.files import known_accuracy, write_atomically
 from itrd_distill.training.run import RunResult, load_teacher, train
 from itrd_distill.training.settings import Recipe
 
@@ -79,7 +78,8 @@ def compare(
     runs, speed, notes = _with_speeds(runs, recipes, data, teacher, seeds, speed_seconds)
     write_results(out / "results.json", first, data, runs, command)
     report = out / "report.html"
-    teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), _known_accuracy(first))
+    accuracy = known_accuracy(first.teacher.checkpoint)
+    teacher_row = Model(first.teacher.model, sum(p.numel() for p in teacher.parameters()), accuracy)
     experiment = _experiment(first, data, teacher_row, runs, sweep, notes, speed)
     write_page(experiment, report)
     write_plots(experiment, out / "plots")
@@ -128,19 +128,13 @@ def write_results(path: Path, recipe: Recipe, data: ImageData, runs: list[RunRes
         "teacher": {
             "model": recipe.teacher.model,
             "checkpoint": recipe.teacher.checkpoint,
-            "test_accuracy": _known_accuracy(recipe),
+            "test_accuracy": known_accuracy(recipe.teacher.checkpoint),
         },
         "student": {"model": recipe.student, "parameters": runs[0].parameters},
         "runs": [asdict(run) for run in runs],
         "versions": versions(),
     }
     write_atomically(path, lambda partial: partial.write_text(json.dumps(results, indent=1)))
-
-
-def _known_accuracy(recipe: Recipe) -> float | None:
-    """What this tool noted beside the teacher's weights; other people's checkpoints say nothing in this form."""
-    content = torch.load(recipe.teacher.checkpoint, map_location="cpu", weights_only=True)
-    return content.get("test_accuracy")
 
 
 def _what_matters(settings: dict) -> dict:

@@ -43,8 +43,12 @@ def create_data(name: str, root: str | Path = "data", download: bool = False, **
     if name not in _SOURCES:
         raise ValueError(f"data must be one of {', '.join(data_names())}; got {name!r}")
     source = digits if name == "digits" else _SOURCES[name]
-    taken = [option for option in inspect.signature(source).parameters if option not in ("root", "download")]
+    signature = inspect.signature(source).parameters
+    taken = [option for option in signature if option not in ("root", "download")]
     for option in options:
         if option not in taken:
             raise ValueError(f"data {name} takes the options {', '.join(taken)}; got {option!r}")
+    for option in taken:
+        if signature[option].default is inspect.Parameter.empty and option not in options:
+            raise ValueError(f"data {name} needs the option {option}: give --data.options.{option}")
     return _SOURCES[name](Path(root), download, **options)

@@ -1,17 +1,20 @@
 """Images held in memory or read from files, fetched a batch at a time in an order that seed and epoch fix."""
 
+import hashlib
+import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import v2
 
 from itrd_distill.data.augment import crop_and_flip, draw
+from itrd_distill.data.decode import decode
 
 
 class Batch(NamedTuple):
@@ -72,18 +75,27 @@ class FileImages(Images):
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         images = []
         for epoch, index in keys:
-            with Image.open(self.files[index]) as image, torch.random.fork_rng(devices=[]):
+            image = decode(self.files[index], str(self.files[index]))
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(draw(self.seed, epoch, np.array([index]))[0] >> np.uint64(1)))
-                images.append(self.transform(image.convert("RGB")))
+                images.append(self.transform(image))
         index = torch.tensor([i for _, i in keys])
         return Batch(torch.stack(images), self.labels[index], index)
 
     def made_from(self) -> Iterator[Tensor | str]:
-        # Nobody reads all of ImageNet at each start.
         yield repr(self.transform)
+        yield self._listing
+
+    @cached_property
+    def _listing(self) -> str:
+        # Nobody reads all of ImageNet at each start; a million calls of stat are enough to be made once.
+        digest = hashlib.sha256()
         for file in self.files:
             held = file.stat()
-            yield f"{file} {held.st_size} {held.st_mtime_ns}"
+            digest.update(
+                f"{os.path.abspath(file)} {held.st_size} {held.st_mtime_ns}\n".encode(errors="surrogateescape")
+            )
+        return digest.hexdigest()
 
 
 class ImageData(NamedTuple):

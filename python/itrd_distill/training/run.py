@@ -22,8 +22,9 @@ from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO
-from itrd_distill.training.files import load_model, save_model, write_atomically
+from itrd_distill.training.files import save_model, write_atomically
 from itrd_distill.training.finite import StopOnNonFiniteLoss
+from itrd_distill.training.fit import check_fit, load_teacher
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
 from itrd_distill.training.settings import Recipe
@@ -88,6 +89,7 @@ def train(
     # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
     L.seed_everything(recipe.seed, verbose=False)
     student = student or create_model(recipe.student, data.num_classes)
+    check_fit(student, f"student {recipe.student}", data)
     module = assemble(recipe, student, teacher, data)
     if checkpoint is None:
         if module.loss is not None and module.loss.preparation_epochs:
@@ -124,16 +126,6 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
             outputs.append(Outputs(*model.eval()(images, return_features=True)))
         model.train(training)
     return Context(*outputs, data.train.labels)
-
-
-def load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
-    """The recipe's teacher with its checkpoint's weights."""
-    if recipe.teacher.checkpoint is None:
-        raise ValueError(
-            f"teacher.model is {recipe.teacher.model} but teacher.checkpoint is not given: train the teacher first "
-            f"(`itrd-distill train --student {recipe.teacher.model}`) and name its weights.pt"
-        )
-    return load_model(recipe.teacher.checkpoint, recipe.teacher.model, data.num_classes)
 
 
 def quieten_lightning() -> None:
