@@ -67,23 +67,32 @@ class MemoryImages(Images):
 
 
 class FileImages(Images):
-    """Image files, transformed one by one; the random numbers of a transform are those of its image and epoch."""
+    """Image files, transformed one by one; the random numbers of a transform are those of its image and epoch.
 
-    def __init__(self, files: list[Path], labels: Tensor, transform: v2.Transform) -> None:
-        self.files, self.labels, self.transform = files, labels, transform
+    Args:
+        files: of the images.
+        labels: of the images.
+        transform: of an image in RGB.
+        plain: takes its place while `augmented` is off, where `transform` draws random numbers.
+    """
+
+    def __init__(
+        self, files: list[Path], labels: Tensor, transform: v2.Transform, plain: v2.Transform | None = None
+    ) -> None:
+        self.files, self.labels, self.transform, self.plain = files, labels, transform, plain or transform
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        images = []
+        images, transform = [], self.transform if self.augmented else self.plain
         for epoch, index in keys:
             image = decode(self.files[index], str(self.files[index]))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(draw(self.seed, epoch, np.array([index]))[0] >> np.uint64(1)))
-                images.append(self.transform(image))
+                images.append(transform(image))
         index = torch.tensor([i for _, i in keys])
         return Batch(torch.stack(images), self.labels[index], index)
 
     def made_from(self) -> Iterator[Tensor | str]:
-        yield repr(self.transform)
+        yield f"{self.transform} {self.plain}"
         yield self._listing
 
     @cached_property

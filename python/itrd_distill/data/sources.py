@@ -109,7 +109,7 @@ def imagenet(root: Path, download: bool, size: int = 224) -> ImageData:
         v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), *finish]),
     ]
     train, test = (
-        FileImages([Path(file) for file, _ in held.samples], torch.tensor(held.targets), transform)
+        FileImages([Path(file) for file, _ in held.samples], torch.tensor(held.targets), transform, transforms[1])
         for held, transform in zip(splits, transforms, strict=True)
     )
     return ImageData("ImageNet", train, test, len(splits[0].classes))

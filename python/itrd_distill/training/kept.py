@@ -1,6 +1,7 @@
 """What was computed once and is kept in a file: made again if that is damaged, or was made from something else."""
 
 import errno
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +46,24 @@ def kept(path: Path, fingerprint: str, rows: dict[str, int], compute: Callable[[
     return held
 
 
+def make_folder(path: Path, remedy: str) -> None:
+    """The folder that `path` is to stand in.
+
+    Raises:
+        OSError: it cannot be made; the message names it and says what to do.
+    """
+    with _named(path, remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _read(path: Path, fingerprint: str, rows: dict[str, int]) -> tuple[Tensors | None, str]:
     """The tensors in `path`, or None and what is wrong with it, which is nothing where there is no file."""
     try:
+        # PyTorch itself does not look at the checksums, and a crash can leave zeros in a file of the right length.
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+        if wrong is not None:
+            return None, "is damaged (a checksum does not match)"
         content = torch.load(path, map_location="cpu", weights_only=True)
         made_from, held = (content["fingerprint"], content["name"]), {name: content[name] for name in rows}
         whole = all(len(held[name]) == rows[name] and held[name].is_floating_point() for name in rows)
@@ -65,8 +81,8 @@ def _read(path: Path, fingerprint: str, rows: dict[str, int]) -> tuple[Tensors |
 def _alone(path: Path, remedy: str) -> Iterator[None]:
     """Of runs side by side one computes, and the others wait for it."""
     lock = FileLock(path.with_suffix(".lock"))
+    make_folder(path, remedy)
     with _named(path, remedy):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except (NotImplementedError, OSError) as error:

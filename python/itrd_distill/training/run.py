@@ -1,5 +1,6 @@
 """One run: a student trained under one loss with one seed, its files, and what came out."""
 
+import copy
 import json
 import logging
 import shutil
@@ -93,7 +94,7 @@ def train(
     module = assemble(recipe, student, teacher, data)
     if checkpoint is None:
         if module.loss is not None and module.loss.preparation_epochs:
-            prepare(module.loss, teacher, data, recipe)
+            prepare(module.loss, module.teacher, data, recipe)
         _clear(directory)
     history = History(report)
     cache = _cache(recipe, module, data)
@@ -156,6 +157,9 @@ def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
     else:
         criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+        if recipe.trainer.precision in ("bf16-true", "16-true", "64-true"):
+            # Lightning turns all that it trains into these numbers, and other runs share the teacher.
+            teacher = copy.deepcopy(teacher)
     module = Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
     return module.to(memory_format=torch.channels_last) if recipe.trainer.channels_last else module
 

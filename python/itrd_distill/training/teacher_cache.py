@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from itrd_distill.data import Batch, ImageData, loader
 from itrd_distill.losses import Outputs
 from itrd_distill.models import Features
-from itrd_distill.training.kept import kept
+from itrd_distill.training.kept import kept, make_folder
 from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.settings import Recipe
+
+_REMEDY = "name another folder by --teacher.cache"
 
 
 class TeacherCache(L.Callback):
@@ -31,19 +33,20 @@ class TeacherCache(L.Callback):
     def __init__(self, folder: Path, teacher: nn.Module, data: ImageData, recipe: Recipe) -> None:
         self.teacher, self.images, self.recipe = teacher, data.train, recipe
         self.folder = folder / fingerprint(teacher, data, recipe.trainer.precision)
+        # At once, lest a run die of it when it has begun.
+        make_folder(self._file(0), _REMEDY)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         epoch = trainer.current_epoch
-        path = self.folder / (f"seed{self.recipe.seed}-epoch{epoch}.pt" if self.images.augmented else "fixed.pt")
         # One process of a run computes; the others read what it has written.
         for turn in (trainer.is_global_zero, not trainer.is_global_zero):
             if turn:
                 held = kept(
-                    path,
+                    self._file(epoch),
                     self.folder.name,
                     dict.fromkeys(("logits", "penultimate"), len(self.images)),
                     lambda: self._compute(epoch, trainer, module.device),
-                    "name another folder by --teacher.cache",
+                    _REMEDY,
                 )
             trainer.strategy.barrier()
         self.logits, self.penultimate = held["logits"], held["penultimate"]
@@ -52,6 +55,9 @@ class TeacherCache(L.Callback):
         """What the teacher says of this epoch's batch, without its maps."""
         index, device = batch.index.cpu(), batch.images.device
         return Outputs(self.logits[index].to(device), Features((), self.penultimate[index].to(device)))
+
+    def _file(self, epoch: int) -> Path:
+        return self.folder / (f"seed{self.recipe.seed}-epoch{epoch}.pt" if self.images.augmented else "fixed.pt")
 
     @torch.no_grad()
     def _compute(self, epoch: int, trainer: L.Trainer, device: torch.device) -> dict[str, Tensor]:
