@@ -50,6 +50,8 @@ class MemoryImages(Images):
     """uint8 images (N, c, h, w), normalised by channel when fetched, and cropped and flipped if `augmented`."""
 
     def __init__(self, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor, augmented: bool = False) -> None:
+        if len(images) != len(labels):
+            raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
         self.images, self.labels = images, labels
         self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
         self.augmented = augmented

@@ -35,7 +35,7 @@ def in_memory(
         mean, std: by channel, of pixels from 0 to 1; None takes those of the training images.
     """
     for split, called in ((train, "training"), (test, "test")):
-        check_split(len(split[0]), split[1], num_classes, f"{name}'s {called} images", f"{name}'s {called} labels")
+        check_split(len(split[0]), split[1], num_classes, f"{name}: {called} images", f"{name}: {called} labels")
     if mean is None or std is None:
         # Of all training images, so that subsets share a teacher's normalisation.
         mean, std = _mean_and_std(train[0])

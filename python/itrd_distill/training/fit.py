@@ -22,12 +22,14 @@ def check_fit(model: nn.Module, called: str, data: ImageData, classes: bool = Tr
         ValueError: it is otherwise; the message names the model and the shape of the images, or the label.
     """
     for images, split in ((data.train, "training"), (data.test, "test")):
-        of = f"{data.name}'s {split}"
+        of = f"{data.name}: {split}"
         check_split(len(images), images.labels, data.num_classes, f"{of} images", f"{of} labels")
         batch = images.__getitems__([(0, i) for i in range(min(2, len(images)))]).images
         shape = "×".join(map(str, batch.shape[1:]))
         logits = _logits(
-            model, batch, f"{called} does not take {of} images, which are {shape} (channels × height × width)"
+            model,
+            batch,
+            f"{called} does not take the {split} images of {data.name}, which are {shape} (channels × height × width)",
         )
         if classes and logits.shape[1:] != (data.num_classes,):
             raise ValueError(

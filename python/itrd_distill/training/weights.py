@@ -115,7 +115,7 @@ def differences(own: State, state: State) -> str:
 
 def _differs(name: str, own: State, state: State) -> bool:
     here, there = own[name], state[name]
-    return here.shape != there.shape or here.is_floating_point() != there.is_floating_point()
+    return here.shape != there.shape or (_needed(name) and here.is_floating_point() != there.is_floating_point())
 
 
 def _kind(value: Tensor) -> str:
