@@ -14,13 +14,15 @@ from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.lines import say
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
-from itrd_distill.results import known_accuracy, write_results
+from itrd_distill.results import write_results
 from itrd_distill.speed import measure_speeds
 from itrd_distill.training.checkpoints import latest
+from itrd_distill.training.files import known_accuracy
+from itrd_distill.training.matching import load_teacher
 from itrd_distill.training.ownership import InUse, owned
 from itrd_distill.training.record import Record, digests_of
 from itrd_distill.training.result import RunResult, finished
-from itrd_distill.training.run import load_teacher, train
+from itrd_distill.training.run import train
 from itrd_distill.training.settings import Recipe
 from itrd_distill.transfer import images_to_probe, transfer
 

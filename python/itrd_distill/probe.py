@@ -3,18 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, Images, create_data, loader
 from itrd_distill.lines import console
 from itrd_distill.stopping import looking
-from itrd_distill.training.files import load_model, load_state, write_atomically
+from itrd_distill.training.files import load_model
+from itrd_distill.training.kept import kept
+from itrd_distill.training.matching import check_fit
 from itrd_distill.training.ownership import holds_run, owned
+from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.record import digests_of
 from itrd_distill.training.run import RunResult, train
 from itrd_distill.training.settings import Recipe
-from itrd_distill.training.teacher_cache import fingerprint
 
 _FEATURES = "features.pt"
 
@@ -61,34 +64,28 @@ def train_probe(
     The features of the images, which are neither cropped nor flipped, are computed once and kept in features.pt.
     """
     data = data or create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
-    model = load_trained(weights, recipe.student)
+    # The classifier that is left behind may have had any number of classes.
+    model = load_model(weights, recipe.student)
+    check_fit(model, f"student {recipe.student}", data, classes=False)
     digests = digests or digests_of(data, model=model)
     features = cached_features(model, data, recipe, directory / _FEATURES)
+    L.seed_everything(recipe.seed, verbose=False)
     student = nn.Linear(features.train.features.shape[1], data.num_classes)
     _, result = train(recipe, directory, data=features, student=student, digests=digests)
     return result
 
 
-def load_trained(weights: Path, name: str) -> nn.Module:
-    """The model that is probed."""
-    # The classifier that is left behind says how many classes it had.
-    classes = list(load_state(weights).values())[-1].shape[0]
-    return load_model(weights, name, classes)
-
-
 def cached_features(model: nn.Module, data: ImageData, recipe: Recipe, path: Path) -> ImageData:
     """The data set with features for images; read from `path` if they are those of this model and these images."""
-    made_from = fingerprint(model, recipe.data.name, sorted(recipe.data.options.items()))
-    if path.is_file():
-        held = torch.load(path, map_location="cpu", weights_only=True)
-        if held["fingerprint"] == made_from:
-            return _as_data(data, held)
-    held = {
-        "fingerprint": made_from,
-        **{split: extract(model, getattr(data, split), recipe) for split in ("train", "test")},
-    }
-    write_atomically(path, lambda partial: torch.save(held, partial))
-    return _as_data(data, held)
+    splits = {"train": data.train, "test": data.test}
+    held = kept(
+        path,
+        fingerprint(model, data),
+        {name: len(images) for name, images in splits.items()},
+        lambda: {name: extract(model, images, recipe)["features"] for name, images in splits.items()},
+        "name another folder by --out",
+    )
+    return data._replace(**{name: FeatureVectors(held[name], images.labels) for name, images in splits.items()})
 
 
 @torch.inference_mode()
@@ -97,13 +94,11 @@ def extract(model: nn.Module, images: Images, recipe: Recipe) -> dict[str, Tenso
     device = torch.device("cuda" if torch.cuda.is_available() and recipe.trainer.accelerator != "cpu" else "cpu")
     model.eval().to(device)
     augmented, images.augmented = images.augmented, False
-    batches = loader(images, recipe.data.test_batch_size, train=False, workers=recipe.data.workers)
-    found = [
-        (model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in looking(batches)
-    ]
-    images.augmented = augmented
+    try:
+        batches = loader(images, recipe.data.test_batch_size, train=False, workers=recipe.data.workers)
+        found = [
+            (model(b.images.to(device), return_features=True)[1].penultimate.cpu(), b.labels) for b in looking(batches)
+        ]
+    finally:
+        images.augmented = augmented
     return {"features": torch.cat([z for z, _ in found]), "labels": torch.cat([labels for _, labels in found])}
-
-
-def _as_data(data: ImageData, held: dict) -> ImageData:
-    return data._replace(train=FeatureVectors(**held["train"]), test=FeatureVectors(**held["test"]))

@@ -36,7 +36,7 @@ def measure_speeds(
 def _prepare(recipe: Recipe, data: ImageData, teacher: nn.Module | None, fabric: Fabric):
     torch.manual_seed(recipe.seed)
     module = assemble(recipe, create_model(recipe.student, data.num_classes), teacher, data)
-    module = module.to(fabric.device).train()
+    module = fabric.strategy.precision.convert_module(module).to(fabric.device).train()
     return module, recipe.optimizer.create(module)
 
 
@@ -50,7 +50,7 @@ def _train_for(
     )  # fmt: skip
     images, start = 0, time.perf_counter()
     for step, batch in enumerate(looking(batches)):
-        batch = fabric.to_device(batch)
+        batch = fabric.to_device(fabric.strategy.precision.convert_input(batch))
         with fabric.autocast():
             loss = module.training_step(batch, step)["loss"]
         fabric.backward(loss)

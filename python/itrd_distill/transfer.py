@@ -5,14 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from itrd_distill.data import ImageData, create_data, loader
 from itrd_distill.models import create_model
-from itrd_distill.probe import load_trained, train_probe
+from itrd_distill.probe import train_probe
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page, write_plots
 from itrd_distill.results import write_results
+from itrd_distill.training.files import load_model
+from itrd_distill.training.matching import check_fit
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.provenance import data_digest, weights_digest
 from itrd_distill.training.record import Record
@@ -20,7 +21,6 @@ from itrd_distill.training.result import RunResult, finished
 from itrd_distill.training.settings import Recipe
 
 
-@torch.no_grad()
 def images_to_probe(recipe: Recipe, teacher: str) -> ImageData:
     """The images of a probe of `recipe.student` and the teacher's model, after a look whether all fits.
 
@@ -29,13 +29,8 @@ def images_to_probe(recipe: Recipe, teacher: str) -> ImageData:
     """
     data = create_data(recipe.data.name, recipe.data.root, recipe.data.download, **recipe.data.options)
     loader(data.train, recipe.data.batch_size, train=True)
-    images = data.train.__getitems__([(0, 0), (0, 1)]).images
     for name in (recipe.student, teacher):
-        try:
-            create_model(name, data.num_classes).eval()(images, return_features=True)
-        except RuntimeError as error:
-            shape = "×".join(map(str, images.shape[1:]))
-            raise ValueError(f"--probe {data.name}: {name} does not take its images of {shape}: {error}") from error
+        check_fit(create_model(name, data.num_classes), f"--probe {data.name}: {name}", data, classes=False)
     return data
 
 
@@ -98,7 +93,7 @@ def transfer(
 
 
 def _once(recipe: Recipe, weights: Path, directory: Path, data: ImageData, made_from: str) -> RunResult:
-    digests = {"data": made_from, "model": weights_digest(load_trained(weights, recipe.student))}
+    digests = {"data": made_from, "model": weights_digest(load_model(weights, recipe.student))}
     with owned(directory):
         done = finished(directory, Record.of(recipe, digests))
         return done or train_probe(recipe, weights, directory, data, digests)

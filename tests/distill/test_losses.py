@@ -273,3 +273,46 @@ def test_what_cannot_be_built_is_refused(name, options, message, models):
         teacher = teacher._replace(features=Features(teacher.features.stages[1:], teacher.features.penultimate))
     with pytest.raises(ValueError, match=message):
         create_loss(name, Context(student, teacher, labels), **options)
+
+
+@pytest.mark.parametrize("name", loss_names())
+def test_a_loss_that_says_it_reads_no_logits_reads_none(name, models, batch):
+    """A teacher of other classes, even one whose logits are NaN, teaches the same by its features."""
+    student, teacher = map(in_float32, models)
+    other = teacher._replace(logits=torch.full((N, 37), torch.nan))
+    options = {"crd": {"negatives": 9}, "wcord": {"negatives": 9}, "fitnet": {"stage": 1}}.get(name, {})
+    if name == "kd":
+        with pytest.raises(
+            ValueError, match=r"loss kd compares logits, .* 37 classes and the student 5: .*\(fitnet, at,"
+        ):
+            create_loss(name, Context(student, other, LABELS))
+        return
+    totals = []
+    for seen in (teacher, other):
+        torch.manual_seed(0)
+        criterion = create_loss(name, Context(student, seen, LABELS), **options)
+        criterion.epoch = 1
+        totals.append(criterion(student, seen, batch).total)
+    assert totals[0].isfinite()
+    assert torch.equal(*totals)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", ["crd", "wcord"])
+def test_memory_banks_take_the_type_of_the_training(name, dtype, models, batch):
+    """As Lightning converts what it trains, in place; the figures are those of float32 but for rounding."""
+    student, teacher = map(in_float32, models)
+
+    def run(cast):
+        torch.manual_seed(0)
+        criterion = create_loss(name, Context(student, teacher, LABELS), negatives=9)
+        criterion.to(cast)
+        outputs = [Outputs(m.logits, Features((), m.features.penultimate.to(cast))) for m in (student, teacher)]
+        totals = []
+        for _ in range(2):
+            torch.manual_seed(1)
+            totals.append(criterion(*outputs, batch).total.float())
+        assert criterion.bank_s.bank.dtype == cast
+        return torch.stack(totals)
+
+    torch.testing.assert_close(run(dtype), run(torch.float32), rtol=0.05, atol=0.05)

@@ -1,11 +1,14 @@
 """`itrd-distill probe`: frozen features, their cache, and the linear classifier on them."""
 
+import os
+from dataclasses import replace
+
 import pytest
 import torch
 
 from itrd_distill.cli import main
 from itrd_distill.models import create_model
-from itrd_distill.probe import cached_features, extract
+from itrd_distill.probe import cached_features, extract, train_probe
 from itrd_distill.training.run import RunResult
 from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
 
@@ -39,6 +42,46 @@ def test_features_are_computed_once_for_a_model_and_its_images(data, tmp_path, m
     torch.nn.init.ones_(model.blocks[1][1].bias)
     other = cached_features(model, data, RECIPE, path)
     assert not torch.equal(first.train.features, other.train.features)
+
+
+def test_features_are_told_apart_by_the_images_not_by_their_name(data, tmp_path, capsys):
+    model, path = create_model("convnet_8_16", 7), tmp_path / "features.pt"
+    first = cached_features(model, data, RECIPE, path)
+    data.train.images[3, 0, 4, 4] += 1
+    second = cached_features(model, data, RECIPE, path)
+    differ = (first.train.features != second.train.features).any(1)
+    assert differ.nonzero().tolist() == [[3]]
+    assert capsys.readouterr().err == (
+        f"itrd-distill: {path} was made from other weights, images or settings; it is made again\n"
+    )
+    os.truncate(path, 100)
+    again = cached_features(model, data, RECIPE, path)
+    assert torch.equal(again.train.features, second.train.features)
+    assert f"{path} is damaged" in capsys.readouterr().err
+
+
+def test_the_seed_makes_the_classifier(data, tmp_path):
+    """Whatever random numbers were drawn before: equal commands give equal weights and figures, other seeds others."""
+    torch.save(create_model("convnet_8_16", 7).state_dict(), tmp_path / "x.pt")
+    recipe = replace(RECIPE, trainer=replace(RECIPE.trainer, epochs=1))
+    weights, results = [], []
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(1000 + i)
+        out = tmp_path / str(i)
+        results.append(train_probe(replace(recipe, seed=seed), tmp_path / "x.pt", out, data))
+        weights.append(torch.load(out / "weights.pt", weights_only=True)["model"]["weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert [row["loss"] for row in results[0].history] == [row["loss"] for row in results[1].history]
+    assert (weights[0] - weights[2]).abs().max() > 1e-3
+    features = torch.load(tmp_path / "0" / "features.pt", weights_only=True)
+    assert torch.equal(features["train"], torch.load(tmp_path / "2" / "features.pt", weights_only=True)["train"])
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_probe_trains_in_every_precision(precision, data, tmp_path):
+    torch.save(create_model("convnet_8_16", 7).state_dict(), tmp_path / "x.pt")
+    recipe = replace(RECIPE, trainer=replace(RECIPE.trainer, epochs=1, precision=precision))
+    assert train_probe(recipe, tmp_path / "x.pt", tmp_path / "probe", data).history[0]["loss"] < 4
 
 
 def test_a_linear_classifier_is_trained_on_frozen_features(tmp_path, capsys):

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from itrd_distill.cli import main
 from itrd_distill.models import create_model
-from itrd_distill.results import known_accuracy
 from itrd_distill.training.checkpoints import latest
+from itrd_distill.training.files import known_accuracy
 from itrd_distill.training.result import RunResult
 from itrd_distill.training.run import train
 from itrd_distill.training.schedule import Schedule

@@ -50,3 +50,21 @@ def test_what_is_measured_is_training(precision, models, monkeypatch):
     for module, before in modules:
         assert module.training
         assert not torch.equal(module.student.fc.weight, before)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16-true", torch.bfloat16), ("64-true", torch.float64)])
+def test_speed_is_that_of_the_precision_asked_for(precision, dtype, models):
+    """Of every method: the teacher that they share is converted for each anew."""
+    data, teacher = models
+    seen = set()
+
+    def note(module, arguments, output):
+        if isinstance(module, torch.nn.Conv2d) and module.training:
+            seen.add((arguments[0].dtype, output.dtype))
+
+    recipes = {name: replace(r, trainer=replace(r.trainer, precision=precision)) for name, r in RECIPES.items()}
+    with torch.nn.modules.module.register_module_forward_hook(note):
+        found = speed.measure_speeds(recipes, data, teacher, rounds=1, seconds=0.01)
+    assert seen == {(dtype, dtype)}
+    assert all(values[0] > 0 for values in found.values())
+    assert teacher.fc.weight.dtype == torch.float32

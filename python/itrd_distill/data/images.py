@@ -1,17 +1,20 @@
 """Images held in memory or read from files, fetched a batch at a time in an order that seed and epoch fix."""
 
+import hashlib
+import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from torchvision.transforms import v2
 
 from itrd_distill.data.augment import crop_and_flip, draw
+from itrd_distill.data.decode import decode
 
 
 class Batch(NamedTuple):
@@ -47,6 +50,8 @@ class MemoryImages(Images):
     """uint8 images (N, c, h, w), normalised by channel when fetched, and cropped and flipped if `augmented`."""
 
     def __init__(self, images: Tensor, labels: Tensor, mean: Tensor, std: Tensor, augmented: bool = False) -> None:
+        if len(images) != len(labels):
+            raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
         self.images, self.labels = images, labels
         self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
         self.augmented = augmented
@@ -64,26 +69,44 @@ class MemoryImages(Images):
 
 
 class FileImages(Images):
-    """Image files, transformed one by one; the random numbers of a transform are those of its image and epoch."""
+    """Image files, transformed one by one; the random numbers of a transform are those of its image and epoch.
 
-    def __init__(self, files: list[Path], labels: Tensor, transform: v2.Transform) -> None:
-        self.files, self.labels, self.transform = files, labels, transform
+    Args:
+        files: of the images.
+        labels: of the images.
+        transform: of an image in RGB.
+        plain: takes its place while `augmented` is off, where `transform` draws random numbers.
+    """
+
+    def __init__(
+        self, files: list[Path], labels: Tensor, transform: v2.Transform, plain: v2.Transform | None = None
+    ) -> None:
+        self.files, self.labels, self.transform, self.plain = files, labels, transform, plain or transform
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        images = []
+        images, transform = [], self.transform if self.augmented else self.plain
         for epoch, index in keys:
-            with Image.open(self.files[index]) as image, torch.random.fork_rng(devices=[]):
+            image = decode(self.files[index], str(self.files[index]))
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(draw(self.seed, epoch, np.array([index]))[0] >> np.uint64(1)))
-                images.append(self.transform(image.convert("RGB")))
+                images.append(transform(image))
         index = torch.tensor([i for _, i in keys])
         return Batch(torch.stack(images), self.labels[index], index)
 
     def made_from(self) -> Iterator[Tensor | str]:
-        # Nobody reads all of ImageNet at each start.
-        yield repr(self.transform)
+        yield f"{self.transform} {self.plain}"
+        yield self._listing
+
+    @cached_property
+    def _listing(self) -> str:
+        # Nobody reads all of ImageNet at each start; a million calls of stat are enough to be made once.
+        digest = hashlib.sha256()
         for file in self.files:
             held = file.stat()
-            yield f"{file} {held.st_size} {held.st_mtime_ns}"
+            digest.update(
+                f"{os.path.abspath(file)} {held.st_size} {held.st_mtime_ns}\n".encode(errors="surrogateescape")
+            )
+        return digest.hexdigest()
 
 
 class ImageData(NamedTuple):

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from itrd_distill.data.check import check_split
 from itrd_distill.data.images import ImageData, MemoryImages
 
 Split = tuple[Tensor, Tensor]  # uint8 images (N, c, h, w), int64 labels (N,)
@@ -33,6 +34,8 @@ def in_memory(
         train_images: keep only so many of the training images, evenly over the classes; None keeps all.
         mean, std: by channel, of pixels from 0 to 1; None takes those of the training images.
     """
+    for split, called in ((train, "training"), (test, "test")):
+        check_split(len(split[0]), split[1], num_classes, f"{name}: {called} images", f"{name}: {called} labels")
     if mean is None or std is None:
         # Of all training images, so that subsets share a teacher's normalisation.
         mean, std = _mean_and_std(train[0])

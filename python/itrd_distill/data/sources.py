@@ -1,21 +1,24 @@
 """Public data sets from a folder, by torchvision where it knows them. What is missing is named in the error."""
 
 import gzip
-import itertools
-from collections.abc import Callable
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
+from itrd_distill.data.check import check_split
+from itrd_distill.data.decode import decode
 from itrd_distill.data.images import FileImages, ImageData
-from itrd_distill.data.memory import colour, in_memory, resize
+from itrd_distill.data.memory import Split, colour, in_memory, resize
+from itrd_distill.data.packed import read_packed
 from itrd_distill.options import Count, Line
 
 # What the CRD benchmark normalises with: its teachers' checkpoints expect it.
@@ -54,13 +57,13 @@ def fashion_mnist(root: Path, download: bool, size: Count = 32, train_images: Co
     Read from ROOT, from ROOT/FashionMNIST/raw, or from where Debian's package dataset-fashion-mnist puts them.
     """
     if download:
-        datasets.FashionMNIST(root, download=True)
+        with _checked_extraction():
+            datasets.FashionMNIST(root, download=True)
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     for folder in (root, root / "FashionMNIST" / "raw", _DEBIAN_FASHION_MNIST):
         files = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names]
         if None not in files:
-            arrays = [_read_idx(file) for file in files]
-            train, test = ((colour(arrays[i][:, None]), arrays[i + 1].long()) for i in (0, 2))
+            train, test = _read_grey(*files[:2]), _read_grey(*files[2:])
             return in_memory("Fashion-MNIST", train, test, 10, size=size, train_images=train_images)
     raise _missing(
         "Fashion-MNIST", root, "FashionMNIST/raw/" + ", ".join(names), "or install dataset-fashion-mnist (Debian)"
@@ -75,9 +78,13 @@ def tiny_imagenet(root: Path, download: bool, size: Count = 32, train_images: Co
     if not classes or not annotations.is_file():
         raise _missing("TinyImageNet", root, "tiny-imagenet-200/train/n*/images/*.JPEG, tiny-imagenet-200/val/images",
                        "from cs231n.stanford.edu/tiny-imagenet-200.zip")  # fmt: skip
-    train = [(file, i) for i, name in enumerate(classes) for file in sorted((folder / "train" / name).rglob("*.JPEG"))]
-    rows = [line.split("\t")[:2] for line in annotations.read_text("utf-8").splitlines()]
-    test = [(folder / "val" / "images" / name, classes.index(label)) for name, label in rows]
+    train = []
+    for i, name in enumerate(classes):
+        files = sorted((folder / "train" / name).rglob("*.JPEG"))
+        if not files:
+            raise ValueError(f"{folder / 'train' / name} holds no *.JPEG: remove the class, or put its images there")
+        train += [(file, i) for file in files]
+    test = _annotated(annotations, classes)
     splits = [(_decode([f for f, _ in held], size), torch.tensor([i for _, i in held])) for held in (train, test)]
     return in_memory("TinyImageNet", *splits, len(classes), train_images=train_images)
 
@@ -88,16 +95,22 @@ def imagenet(root: Path, download: bool, size: Count = 224) -> ImageData:
     for part in ("train", "val"):
         if not (root / part).is_dir():
             raise _missing("ImageNet", root, "train/n01440764/*.JPEG …, val/n01440764/*.JPEG …", "from image-net.org")
-        splits.append(datasets.ImageFolder(root / part))
-    if splits[0].classes != splits[1].classes:
-        raise ValueError(f"{root / 'train'} and {root / 'val'} hold different classes")
+        try:
+            splits.append(datasets.ImageFolder(root / part))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{root / part} cannot be read as one folder for each class: {error}") from error
+    if alone := sorted(set(splits[0].classes) ^ set(splits[1].classes)):
+        raise ValueError(
+            f"{root / 'train'} and {root / 'val'} must hold the same classes, but {len(alone)} are in one alone: "
+            + ", ".join(alone[:3])
+        )
     finish = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(**_IMAGENET)]
     transforms = [
         v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *finish]),
         v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), *finish]),
     ]
     train, test = (
-        FileImages([Path(file) for file, _ in held.samples], torch.tensor(held.targets), transform)
+        FileImages([Path(file) for file, _ in held.samples], torch.tensor(held.targets), transform, transforms[1])
         for held, transform in zip(splits, transforms, strict=True)
     )
     return ImageData("ImageNet", train, test, len(splits[0].classes))
@@ -113,49 +126,65 @@ def packed_jpeg(
 ) -> ImageData:
     """JPEG files packed end to end in the arrays of one .npz, read from ROOT/FILE.
 
-    For each split: SPLIT_jpeg (bytes,) uint8, SPLIT_offsets (N + 1,), image i being the bytes between offsets i and
-    i + 1, and SPLIT_labels (N,); for both: classes. `title` is the name in tables.
+    `read_packed` says which arrays. `title` is the name in tables.
     """
     path = root / file
     if not path.is_file():
         raise _missing(title, path.parent, f"{path.name} with train_jpeg, train_offsets, train_labels, test_…, classes")
-    splits = []
-    with np.load(path, allow_pickle=False) as arrays:
-        wanted = [
-            "classes",
-            *(f"{split}_{part}" for split in ("train", "test") for part in ("jpeg", "offsets", "labels")),
-        ]
-        if absent := [array for array in wanted if array not in arrays]:
-            raise ValueError(f"{path} lacks the arrays {', '.join(absent)}")
-        num_classes = len(arrays["classes"])
-        for split in ("train", "test"):
-            packed = torch.from_numpy(arrays[f"{split}_jpeg"])
-            images = _unpack(packed, arrays[f"{split}_offsets"])
-            splits.append((images, torch.from_numpy(arrays[f"{split}_labels"].astype(np.int64))))
+    splits, num_classes = read_packed(path, size)
     return in_memory(title, *splits, num_classes, size=size, train_images=train_images)
 
 
 def _cifar(kind: type, root: Path, download: bool, files: str) -> list[tuple[Tensor, Tensor]]:
+    # torchvision unpickles what has the published checksums, and nothing else.
     held = _found(lambda: [kind(root, train, download=download) for train in (True, False)], kind.__name__, root, files)
     return [(torch.from_numpy(h.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(h.targets)) for h in held]
 
 
 def _found(read: Callable, name: str, root: Path, files: str):
     try:
-        return read()
+        with _checked_extraction():
+            return read()
     except (RuntimeError, FileNotFoundError) as error:
         raise _missing(name, root, files) from error
 
 
+@contextmanager
+def _checked_extraction() -> Iterator[None]:
+    """Archives are unpacked into their folder and nowhere else, which before Python 3.14 must be asked for.
+
+    Releases of Python that know no filters unpack what has the published checksum all the same.
+    """
+    before = vars(tarfile.TarFile).get("extraction_filter")
+    if hasattr(tarfile, "data_filter"):
+        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
+
+
 def _missing(name: str, root: Path, files: str, remedy: str = "or pass --data.download true") -> FileNotFoundError:
-    return FileNotFoundError(f"{name} is not in {root}: expected {files} there; put them there, {remedy}")
+    return FileNotFoundError(f"{name} is not in {root}, or not whole: expected {files} there; put them there, {remedy}")
+
+
+def _read_grey(images: Path, labels: Path) -> Split:
+    """Grey images of MNIST's format with three equal channels, and their labels from 0 to 9."""
+    pixels, classes = _read_idx(images), _read_idx(labels).long()
+    if pixels.dim() != 3:
+        raise ValueError(f"{images} must hold images (N, h, w), got {tuple(pixels.shape)}")
+    check_split(len(pixels), classes, 10, str(images), str(labels))
+    return colour(pixels[:, None]), classes
 
 
 def _read_idx(path: Path) -> Tensor:
     """An array in MNIST's format: two zero bytes, type 8 (uint8), number of dimensions, their sizes, the data."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-        content = file.read()
-    if content[:3] != b"\0\0\x08":
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is cut short or damaged: {error}") from error
+    if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise ValueError(f"{path} is no IDX file of bytes")
     dimensions = content[3]
     shape = np.frombuffer(content, ">u4", dimensions, offset=4)
@@ -165,23 +194,26 @@ def _read_idx(path: Path) -> Tensor:
     return torch.from_numpy(data.reshape(shape).copy())
 
 
-def _unpack(packed: Tensor, offsets: np.ndarray) -> Tensor:
-    content = packed.numpy()
-    pairs = itertools.pairwise(offsets)
-    with ThreadPoolExecutor() as pool:
-        decoded = pool.map(lambda pair: _pixels(BytesIO(content[slice(*pair)].tobytes())), pairs)
-        first = next(decoded)
-        images = torch.empty(len(offsets) - 1, *first.shape, dtype=torch.uint8)
-        for i, image in enumerate(itertools.chain([first], decoded)):
-            images[i] = image
-    return images
+def _annotated(annotations: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """The files and classes that TinyImageNet's val_annotations.txt lists: name, tab, class, tab, …"""
+    numbers, found = {name: i for i, name in enumerate(classes)}, []
+    for number, line in enumerate(annotations.read_text("utf-8", errors="replace").splitlines(), 1):
+        name, _, rest = line.partition("\t")
+        label = rest.partition("\t")[0]
+        if label not in numbers:
+            raise ValueError(
+                f"{annotations}, line {number} must read FILE, tab, CLASS, tab, … with one of the {len(classes)} "
+                f"classes in train; got {line[:60]!r}"
+            )
+        found.append((annotations.parent / "images" / name, numbers[label]))
+    if not found:
+        raise ValueError(f"{annotations} lists no images")
+    return found
 
 
 def _decode(files: list[Path], size: int) -> Tensor:
+    def pixels(file: Path) -> Tensor:
+        return resize(torch.from_numpy(np.array(decode(file, str(file)))).permute(2, 0, 1)[None], size)
+
     with ThreadPoolExecutor() as pool:
-        return torch.cat(list(pool.map(lambda file: resize(_pixels(file)[None], size), files)))
-
-
-def _pixels(file) -> Tensor:
-    with Image.open(file) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+        return torch.cat(list(pool.map(pixels, files)))

@@ -64,11 +64,19 @@ def create_loss(name: str, context: Context, **options) -> DistillationLoss:
     """The loss of this name for these models and data.
 
     Raises:
-        ValueError: no loss has this name, or it does not take these options; the message lists what there is.
+        ValueError: no loss has this name, or it does not take these options; the message lists what there is. Or it
+            compares logits and the models have not the same number of classes.
     """
     check_loss(name, options)
     if not distils(name, options):
         say(f"every weight of the loss {name} is 0: nothing is distilled")
+    own, theirs = context.student.logits.shape[1], context.teacher.logits.shape[1]
+    if _LOSSES[name].reads_logits and own != theirs:
+        on_features = ", ".join(other for other, kind in _LOSSES.items() if not kind.reads_logits)
+        raise ValueError(
+            f"loss {name} compares logits, but the teacher has {theirs} classes and the student {own}: take a teacher "
+            f"of the same classes, or a loss on features ({on_features})"
+        )
     return _LOSSES[name](context, **options)
 
 

@@ -47,12 +47,14 @@ class DistillationLoss(nn.Module):
     """(student, teacher, batch) → Terms. Its trainable parameters are trained with the student's.
 
     reads_maps: whether the teacher's feature maps are looked at; logits and penultimate features may come from a cache.
+    reads_logits: whether the teacher's logits are compared with the student's, for which both need the same classes.
     epoch: the current one, from 0, set by the training.
     preparation_epochs: passes over the training images in which `preparation` is minimised before the student's
         training starts; 0 for the losses that need none.
     """
 
     reads_maps = True
+    reads_logits = False
     epoch = 0
     preparation_epochs = 0
 

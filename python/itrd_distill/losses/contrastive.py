@@ -35,7 +35,10 @@ class NegativeSampler(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """An embedding of length one for every training image, following the newest by momentum."""
+    """An embedding of length one for every training image, following the newest by momentum.
+
+    Its type is that of the training, such as bfloat16; the embeddings that it is compared with are float32.
+    """
 
     def __init__(self, size: int, width: int, momentum: float) -> None:
         super().__init__()
@@ -46,7 +49,7 @@ class MemoryBank(nn.Module):
     def scores(self, anchor: Tensor, chosen: Tensor) -> Tensor:
         """Products (n, k) of anchors (n, d) with the remembered embeddings at chosen (n, k)."""
         # All N products and a choice among them: far less memory than gathering n·k rows of d.
-        return (anchor @ self.bank.T).gather(1, chosen)
+        return (anchor @ self.bank.T.to(anchor.dtype)).gather(1, chosen)
 
     @torch.no_grad()
     def update(self, index: Tensor, newest: Tensor) -> None:
@@ -54,7 +57,7 @@ class MemoryBank(nn.Module):
             index, newest = _of_all_processes(index), _of_all_processes(newest)
         followed = F.normalize(self.momentum * self.bank[index] + (1 - self.momentum) * newest)
         # Into a new tensor: the backward pass still needs the old one.
-        self.bank = self.bank.index_copy(0, index, followed)
+        self.bank = self.bank.index_copy(0, index, followed.to(self.bank.dtype))
 
 
 class CRDLoss(DistillationLoss):

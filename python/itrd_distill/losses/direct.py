@@ -10,6 +10,7 @@ class KDLoss(DistillationLoss):
     """weight · kd(logits). The benchmark's weight goes with 0.1 of cross-entropy."""
 
     reads_maps = False
+    reads_logits = True
 
     def __init__(self, context: Context, weight: Weight = 0.9, temperature: Positive = 4.0) -> None:
         super().__init__()

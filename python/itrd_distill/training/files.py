@@ -1,13 +1,18 @@
 """Files of a run: written whole or not at all, read without executing anything."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from itrd_distill.models import create_model
+from itrd_distill.training.reading import read_checkpoint
+from itrd_distill.training.weights import differences, find_state, number_of_classes, unread
+
+# Of a model that is made to see how many classes weights have.
+_SOME_CLASSES = 10
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -39,34 +44,35 @@ def save_model(path: Path, model: nn.Module, name: str, num_classes: int, test_a
     write_atomically(path, lambda partial: torch.save(content, partial))
 
 
-def load_state(path: str | Path) -> dict[str, Tensor]:
-    """The state_dict in `path`, which holds it bare or as {"model": state_dict, …}; nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; train one with `itrd-distill train`")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content.get("model", content)
-        return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
-
-
-def load_model(path: str | Path, name: str, num_classes: int) -> nn.Module:
+def load_model(path: str | Path, name: str, num_classes: int | None = None) -> nn.Module:
     """The model `name` with the weights of `path`.
 
+    Args:
+        path: of a bare state_dict, or of one that stands at any place in what was saved.
+        name: of the model.
+        num_classes: that it must have; None takes as many as the weights have.
+
     Raises:
-        FileNotFoundError, ValueError: as `load_state`, or the weights are another model's; the message says which.
+        FileNotFoundError, ValueError: it is no checkpoint, holds no weights, or another model's.
     """
-    state = load_state(path)
-    model = create_model(name, num_classes)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit {name} with {num_classes} classes: {error}") from error
+    content = read_checkpoint(path)
+    model = create_model(name, num_classes or _SOME_CLASSES)
+    state = find_state(content, model.state_dict(), str(path))
+    if num_classes is None:
+        found = number_of_classes(model.state_dict(), state, _SOME_CLASSES)
+        model = model if found == _SOME_CLASSES else create_model(name, found)
+    if told := differences(model.state_dict(), state):
+        holds = f"; it says that it holds {content['name']}" if isinstance(content.get("name"), str) else ""
+        raise ValueError(
+            f"{path} does not fit {name}{f' with {num_classes} classes' if num_classes else ''}: {told}{holds}"
+            f"{unread(content)}"
+        )
+    model.load_state_dict(state)
     return model
+
+
+def known_accuracy(path: str | Path) -> float | None:
+    """The test accuracy that was noted beside the weights by `save_model`; other people's checkpoints do not say it."""
+    content = read_checkpoint(path)
+    accuracy = content.get("test_accuracy") if isinstance(content, Mapping) else None
+    return accuracy if isinstance(accuracy, float) else None

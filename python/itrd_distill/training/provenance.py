@@ -19,6 +19,12 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()[:LENGTH]
 
 
+def fingerprint(model: nn.Module, data: ImageData, *rest: object) -> str:
+    """16 hexadecimal digits for what a model, by its weights and its layers, says of these images and labels."""
+    made_from = weights_digest(model), repr(model), data_digest(data), *rest
+    return hashlib.sha256(repr(made_from).encode()).hexdigest()[:LENGTH]
+
+
 def data_digest(data: ImageData) -> str:
     """16 hexadecimal digits of both splits: the bytes of arrays, but path, size and time of change of files."""
     digest = hashlib.sha256(f"{data.num_classes}".encode())

@@ -1,5 +1,6 @@
 """One run: a student trained under one loss with one seed, its files, and what came out."""
 
+import copy
 import logging
 import statistics
 import warnings
@@ -19,10 +20,11 @@ from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
 from itrd_distill.training.earlier import Start
-from itrd_distill.training.files import load_model, save_model
+from itrd_distill.training.files import save_model
 from itrd_distill.training.finite import StopOnNonFiniteLoss
 from itrd_distill.training.fitting import fit
 from itrd_distill.training.loggers import loggers
+from itrd_distill.training.matching import check_fit, load_teacher
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.preparation import prepare
@@ -84,9 +86,10 @@ def train(
         # Seeded after the teacher, so that every method's student of one seed starts from the same weights.
         L.seed_everything(recipe.seed, verbose=False)
         student = student or create_model(recipe.student, data.num_classes)
+        check_fit(student, f"student {recipe.student}", data)
         module = assemble(recipe, student, teacher, data)
         if checkpoint is None and module.loss is not None and module.loss.preparation_epochs:
-            prepare(module.loss, teacher, data, recipe)
+            prepare(module.loss, module.teacher, data, recipe)
         history = History(report)
         cache = _cache(recipe, module, data)
         start = Start(directory, goes_on=checkpoint is not None)
@@ -131,16 +134,6 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
     return Context(*outputs, data.train.labels)
 
 
-def load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
-    """The recipe's teacher with its checkpoint's weights."""
-    if recipe.teacher.checkpoint is None:
-        raise ValueError(
-            f"teacher.model is {recipe.teacher.model} but teacher.checkpoint is not given: train the teacher first "
-            f"(`itrd-distill train --student {recipe.teacher.model}`) and name its weights.pt"
-        )
-    return load_model(recipe.teacher.checkpoint, recipe.teacher.model, data.num_classes)
-
-
 def quieten_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
@@ -156,6 +149,9 @@ def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
     else:
         criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+        if recipe.trainer.precision in ("bf16-true", "16-true", "64-true"):
+            # Lightning turns all that it trains into these numbers, and other runs share the teacher.
+            teacher = copy.deepcopy(teacher)
     module = Distiller(student, teacher, criterion, data.num_classes, recipe.optimizer, loss.cross_entropy_weight)
     return module.to(memory_format=torch.channels_last) if recipe.trainer.channels_last else module
 
