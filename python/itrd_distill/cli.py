@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     # `--download` is short for `--data.download true`.
     arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
-    with lines_alone(), stoppable(advice(arguments)):
+    with stoppable(advice(arguments)), lines_alone():
         try:
             chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
             _COMMANDS[chosen.subcommand](chosen[chosen.subcommand], arguments[1:])
