@@ -4,7 +4,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
@@ -14,22 +14,8 @@ from itrd_distill.options import check_tree, expected, hint_of
 from itrd_distill.stopping import advice, stoppable
 from itrd_distill.training.settings import Recipe
 
-_load = get_loader("yaml")
-
-
-def _load_value(text: str) -> Any:
-    """YAML, as jsonargparse takes values, but for numbers that are others there: 010 would be 8, and 1:30 be 90."""
-    value = _load(text)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    try:
-        return value if float(text) == value else text
-    except ValueError:
-        return text
-
-
 # Paths may hold bytes that are no text, which YAML does not take; they are what they are.
-set_loader("yaml", _load_value, (yaml.YAMLError, UnicodeEncodeError))
+set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, UnicodeEncodeError))
 
 
 class _Parser(ArgumentParser):
