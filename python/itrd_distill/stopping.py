@@ -44,6 +44,7 @@ class _State:
     number: int | None = None
     loops = 0
     launchers: list = []  # noqa: RUF012
+    others: list = []  # noqa: RUF012
     leaving = threading.Lock()
 
 
@@ -55,8 +56,8 @@ def advice(arguments: list[str]) -> str:
 @contextlib.contextmanager
 def stoppable(advice: str) -> Iterator[None]:
     """While it lasts, SIGTERM and Ctrl-C end the process with status 143 or 130 and a line that ends with `advice`."""
-    if threading.current_thread() is not threading.main_thread():
-        # Signals are the main thread's.
+    if _State.listening or threading.current_thread() is not threading.main_thread():
+        # Handlers are set once, and by the main thread alone.
         yield
     elif _FIRST in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
         _follow(int(os.environ[_FIRST]))
@@ -123,9 +124,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
-    # The group's signal ends the processes that load images, too. PyTorch's handler would raise an error for each.
+    # The group's signal ends the processes that load images, too: what is raised for that is nobody's concern.
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    sys.excepthook = lambda *_: None
 
 
 @contextlib.contextmanager
@@ -152,8 +154,10 @@ def _second_thread(advice: str) -> Iterator[threading.Event]:
         # Other signals that have a handler are heard as well.
         while (number := heard.recv(1)) and number[0] not in _NAMES:
             pass
-        if number and not ended.wait(GRACE):
-            _leave(number[0], advice)
+        if number:
+            _take_over()
+            if not ended.wait(GRACE):
+                _leave(number[0], advice)
 
     threading.Thread(target=listen, daemon=True, name="stopping").start()
     try:
@@ -174,18 +178,23 @@ def _leave(number: int, advice: str) -> None:
     os._exit(128 + number)
 
 
+def _take_over() -> None:
+    """Lightning looks after the processes it has started, and would kill this one too where one of them has failed."""
+    for launcher in _State.launchers:
+        processes = getattr(launcher, "procs", [])
+        _State.others += processes
+        processes.clear()
+
+
 def _end_others() -> None:
     """Kill what works for this process: they hold nothing that is not in files, and would wait for it for ever."""
-    for launcher in _State.launchers:
-        processes = list(getattr(launcher, "procs", ()))
-        if processes:
-            # Lightning looks into this list, and would kill this process too where it finds one that failed.
-            launcher.procs.clear()
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
+    _take_over()
+    for process in _State.others:
+        process.kill()
+    for process in _State.others:
+        process.wait()
     _State.launchers.clear()
+    _State.others.clear()
     for process in multiprocessing.active_children():
         process.kill()
 

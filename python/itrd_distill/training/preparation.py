@@ -37,6 +37,10 @@ class Preparation(L.LightningModule):
 
 def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe: Recipe) -> None:
     """Train the loss's `prepared` parts for its `preparation_epochs`, then freeze them."""
+    # What the student trains later must not be waited for: several processes would, and fail.
+    later = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    for parameter in later:
+        parameter.requires_grad_(False)
     for part in loss.prepared():
         part.requires_grad_(True)
     trainer = L.Trainer(
@@ -63,3 +67,5 @@ def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe:
     fit(trainer, Preparation(loss, teacher, recipe), batches)
     for part in loss.prepared():
         part.requires_grad_(False)
+    for parameter in later:
+        parameter.requires_grad_(True)
