@@ -71,7 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
     with stoppable(advice(arguments)), lines_alone():
         try:
-            chosen = parser.instantiate(parser.parse_args(recipe_first(arguments)))
+            chosen = parser.parse_args(recipe_first(arguments))
+            if chosen.subcommand != "compare":  # whose settings are of no use without the recipes they go over
+                chosen = parser.instantiate(chosen)
             _COMMANDS[chosen.subcommand](chosen[chosen.subcommand], arguments[1:])
             flush()
         except (ValueError, OSError, FloatingPointError) as error:

@@ -112,7 +112,7 @@ def test_damaged_packed_files_are_named(content, tmp_path):
 
 
 def test_options_that_are_needed_are_named(tmp_path):
-    with pytest.raises(SystemExit, match="data packed_jpeg needs the option file: give --data.options.file"):
+    with pytest.raises(SystemExit, match="data packed_jpeg needs the option data.options.file, text"):
         main(["train", "--data.name", "packed_jpeg", "--out", str(tmp_path / "run")])
 
 
@@ -310,7 +310,7 @@ def test_a_model_that_takes_one_size_alone_is_named():
 
 def test_a_teacher_that_does_not_take_the_images_is_named(tmp_path):
     torch.save(create_model("resnet8", 10).state_dict(), tmp_path / "x.pt")
-    recipe = Recipe(teacher=TeacherSettings("resnet8", str(tmp_path / "x.pt")))
+    recipe = Recipe(teacher=TeacherSettings("resnet8", str(tmp_path / "x.pt")), loss=LossSettings("kd"))
     with pytest.raises(
         ValueError, match="teacher resnet8 does not take the training images of digits, which are 1×8×8"
     ):

@@ -23,7 +23,6 @@ from itrd_distill.training.settings import (
     LossSettings,
     OptimizerSettings,
     Recipe,
-    TeacherSettings,
     TrainerSettings,
 )
 
@@ -355,7 +354,6 @@ def test_what_a_later_part_needs_is_looked_for_first(arguments, message, tmp_pat
         ({"model": {}, "test_accuracy": torch.tensor(0.75)}, None),
         ({"fc.weight": torch.zeros(2)}, None),
         ([torch.zeros(2)], None),
-        (TeacherSettings("vgg8"), None),
     ],
 )
 def test_the_accuracy_of_other_peoples_checkpoints_is_unknown(content, accuracy, tmp_path):
