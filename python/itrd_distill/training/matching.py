@@ -58,7 +58,7 @@ def _logits(model: nn.Module, images: Tensor, told: str) -> Tensor:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(
-            f"{told}: choose another model or other options of the data, such as size ({reason})"
+            f"{told}: choose another model or other options of the data, such as size or enlarged ({reason})"
         ) from error
     finally:
         model.train(training)
