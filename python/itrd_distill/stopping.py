@@ -11,10 +11,11 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
 
@@ -29,6 +30,8 @@ _ADVICE = {
     "probe": "the same command again starts anew",
 }
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+# How the first process ends the others, which end those that load images for them.
+_END = getattr(signal, "SIGUSR2", signal.SIGTERM)
 # Tells the processes that Lightning starts, with the same command, whom they follow.
 _FIRST = "ITRD_DISTILL_FIRST_PROCESS"
 
@@ -61,11 +64,18 @@ def stoppable(advice: str) -> Iterator[None]:
         yield
     elif _FIRST in os.environ and int(os.environ.get("LOCAL_RANK", "0")) > 0:
         _follow(int(os.environ[_FIRST]))
-        with _handling(_pass_over):
+        with _handling(_pass_over, {*_NAMES, _END}), _second_thread([_END], _follow_at_once):
             yield
     else:
         os.environ[_FIRST] = str(os.getpid())
-        with _handling(_stop), _second_thread(advice) as ended:
+        ended = threading.Event()
+
+        def end_in_time(number: int) -> None:
+            _take_over()
+            if not ended.wait(GRACE):
+                _leave(number, advice)
+
+        with _handling(_stop, {*_NAMES}), _second_thread(_NAMES, end_in_time):
             try:
                 yield
             except BaseException:
@@ -77,6 +87,7 @@ def stoppable(advice: str) -> Iterator[None]:
                     sys.stdout.flush()
                 _leave(_State.number, advice)
             finally:
+                ended.set()
                 _end_others()
                 del os.environ[_FIRST]
 
@@ -131,8 +142,8 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _handling(handler) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _NAMES}
+def _handling(handler: Callable, numbers: Collection[int]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
     _State.listening, _State.number = True, None
     try:
         yield
@@ -143,27 +154,23 @@ def _handling(handler) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _second_thread(advice: str) -> Iterator[threading.Event]:
-    """A thread that hears of signals even while the main one waits in a library; the event keeps it from acting."""
+def _second_thread(numbers: Collection[int], act: Callable[[int], None]) -> Iterator[None]:
+    """A thread that hears of signals, and acts at the first, even while the main one waits in a library."""
     heard, told = socket.socketpair()
     told.setblocking(False)
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
-    ended = threading.Event()
 
     def listen() -> None:
         # Other signals that have a handler are heard as well.
-        while (number := heard.recv(1)) and number[0] not in _NAMES:
+        while (number := heard.recv(1)) and number[0] not in numbers:
             pass
         if number:
-            _take_over()
-            if not ended.wait(GRACE):
-                _leave(number[0], advice)
+            act(number[0])
 
-    threading.Thread(target=listen, daemon=True, name="stopping").start()
+    threading.Thread(target=listen, daemon=True, name="signals").start()
     try:
-        yield ended
+        yield
     finally:
-        ended.set()
         signal.set_wakeup_fd(before)
         told.close()  # which ends the thread
 
@@ -190,9 +197,13 @@ def _end_others() -> None:
     """Kill what works for this process: they hold nothing that is not in files, and would wait for it for ever."""
     _take_over()
     for process in _State.others:
-        process.kill()
+        process.send_signal(_END)
     for process in _State.others:
-        process.wait()
+        try:
+            process.wait(1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     _State.launchers.clear()
     _State.others.clear()
     for process in multiprocessing.active_children():
@@ -205,10 +216,14 @@ def _follow(first: int) -> None:
     def watch() -> None:
         while os.getppid() == first:
             time.sleep(0.2)
-        _end_others()
-        os._exit(1)
+        _follow_at_once()
 
     threading.Thread(target=watch, daemon=True, name="following").start()
+
+
+def _follow_at_once(number: int = 0) -> None:
+    _end_others()
+    os._exit(1)
 
 
 def _after_fork() -> None:

@@ -213,6 +213,21 @@ def test_older_runs_are_taken_on_trust_with_a_line(made, copy, capsys):
     assert "is older and does not note how it was made" in printed.err
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--student", "convnet_32_64"], ["--loss.name", "itrd", "--loss.options", "{}"]],
+)
+def test_a_checkpoint_that_says_nothing_of_its_making_is_of_use_only_where_it_fits(options, copy):
+    run = copy / "run"
+    forget(run)
+    (run / "recipe.yaml").unlink()
+    (run / "run.json").unlink()
+    before = content(run)
+    with pytest.raises(SystemExit, match="is of another student or loss than this run's"):
+        main([*student_of(copy, 3), "--out", str(run), "--resume", *options])
+    assert content(run) == before
+
+
 def test_results_without_a_checkpoint_are_not_started_anew(copy):
     shutil.rmtree(copy / "run" / "checkpoints")
     before = content(copy / "run")

@@ -93,5 +93,12 @@ class Distiller(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         # Loading stays strict: the frozen teacher stands in for the weights that were not saved.
-        own = self.state_dict()
-        checkpoint["state_dict"] |= {name: own[name] for name in own if name.startswith("teacher.")}
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        saved |= {name: own[name] for name in own if name.startswith("teacher.")}
+        # What knows its settings has been compared by them; checkpoints of older versions and of others have not.
+        strange = [n for n in {**own, **saved} if n not in own or n not in saved or own[n].shape != saved[n].shape]
+        if strange:
+            raise ValueError(
+                f"the checkpoint is of another student or loss than this run's ({', '.join(strange[:3])}, …): "
+                "choose those it was made with, or start anew"
+            )
