@@ -1,13 +1,9 @@
 """How the CPU kernels are compiled for the sanitizers, and bugs are planted in them."""
 
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "emulated_tiles")]
-
-import compile_emulated  # noqa: E402
-from planted import planted  # noqa: E402
+import compile_emulated
+from planted import planted
 
 CSRC = compile_emulated.CSRC
 OUT = compile_emulated.ROOT / "build" / "cpu_sanitizers"

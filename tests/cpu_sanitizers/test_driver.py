@@ -1,5 +1,4 @@
-"""The CPU kernels without torch under AddressSanitizer, UBSan and ThreadSanitizer, and bugs planted in them that these
-must find.
+"""The CPU kernels without torch under AddressSanitizer, UBSan and ThreadSanitizer, and bugs that these must find.
 
 Python is left out since ThreadSanitizer would report PyTorch's own threads. `make sanitize` runs all of this.
 """
@@ -7,18 +6,13 @@ Python is left out since ThreadSanitizer would report PyTorch's own threads. `ma
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import compile_emulated
 import pytest
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-import compile_emulated  # noqa: E402
-from instruction_sets import SETS, why_not  # noqa: E402
-from sanitizers import ASAN_OPTIONS, CSRC, FLAGS, OUT, TSAN_OPTIONS, with_bug  # noqa: E402
+from instruction_sets import SETS, why_not
+from sanitizers import ASAN_OPTIONS, CSRC, FLAGS, OUT, TSAN_OPTIONS, with_bug
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +20,11 @@ pytestmark = pytest.mark.slow
 def compiled(name: str, sanitizer: str, sets: tuple[str, ...] = SETS, csrc: Path = CSRC) -> Path:
     """The driver of the kernels of these instruction sets."""
     named = " ".join(f"X({isa})" for isa in sets)
-    sources = [HERE / "driver.cpp", csrc / "cpu" / "buffer.cpp", *(csrc / "cpu" / f"{isa}.cpp" for isa in sets)]
+    sources = [
+        Path(__file__).parent / "driver.cpp",
+        csrc / "cpu" / "buffer.cpp",
+        *(csrc / "cpu" / f"{isa}.cpp" for isa in sets),
+    ]
     flags = [*FLAGS[sanitizer], f"-DITRD_SETS={named}"]
     return compile_emulated.build(OUT / name / "program", OUT / name, sources, flags, csrc=csrc)
 

@@ -7,23 +7,19 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import compile_emulated
+import host_compiler
 import pytest
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-import compile_emulated  # noqa: E402
-import host_compiler  # noqa: E402
-from cases import run_python  # noqa: E402
-from instruction_sets import SETS, why_not  # noqa: E402
-from sanitizers import ASAN_OPTIONS, CSRC, FLAGS, OUT, with_bug  # noqa: E402
+from cases import run_python
+from instruction_sets import SETS, why_not
+from sanitizers import ASAN_OPTIONS, CSRC, FLAGS, OUT, with_bug
 
 pytestmark = pytest.mark.slow
 
-TESTS = ("test_correlation.py", "test_gram.py", "test_loss.py", "test_kept_memory.py")
+TESTS = Path(__file__).parents[1]
+FILES = ("test_correlation.py", "test_gram.py", "test_loss.py", "test_kept_memory.py")
 
 
 def sanitized(folder: Path, name: str, csrc: Path = CSRC) -> Path:
@@ -63,7 +59,7 @@ def test_losses(isa, tmp_path):
         pytest.skip(refused.splitlines()[-1])
     # The emulated tiles take long, and so do large gradients, which are the same for all vectors of 64 bytes.
     which = "cpu and not leave_the_caches" if isa != "avx2" else "cpu"
-    done, report = run(sanitized(tmp_path, "watched"), isa, "-k", which, *(str(HERE.parent / test) for test in TESTS))
+    done, report = run(sanitized(tmp_path, "watched"), isa, "-k", which, *(str(TESTS / test) for test in FILES))
     assert done.returncode == 0, report[:4000] + done.stdout[-4000:] + done.stderr[-2000:]
     assert not report
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 300
@@ -73,7 +69,7 @@ def test_planted_bug_is_found(tmp_path):
     right = "store_some<T, C>(to, gradient[r], count)"
     csrc = with_bug(tmp_path / "csrc", "backward.h", right, "store<T, C>(to, gradient[r])")
     folder = sanitized(tmp_path, "planted", csrc)
-    done, report = run(folder, "portable", "-x", "-k", "float32", str(HERE.parent / "test_correlation.py"))
+    done, report = run(folder, "portable", "-x", "-k", "float32", str(TESTS / "test_correlation.py"))
     assert done.returncode != 0
     assert "WRITE of size" in report
     assert "write_gradient" in report
