@@ -6,7 +6,8 @@ PYTEST := $(BIN)/python -m pytest
 
 NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/*.h tests/other_compilers/*.cpp)
+EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/*.h tests/other_compilers/*.cpp \
+	tests/cpu_sanitizers/*.h tests/cpu_sanitizers/*.cpp tests/*.h)
 
 # Shared tests that take a backend, on the CUDA kernels' host build.
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
@@ -81,9 +82,9 @@ cuda-on-host: setup
 emulated-tiles: setup
 	$(BIN)/python tests/emulated_tiles/compile_emulated.py
 
-# The CUDA kernels under AddressSanitizer, UBSan and ThreadSanitizer, and planted bugs.
+# The CUDA and the CPU kernels under AddressSanitizer, UBSan and ThreadSanitizer, and planted bugs.
 sanitize: setup
-	$(PYTEST) tests/cuda_on_host/test_sanitizers.py
+	$(PYTEST) -n 2 tests/cuda_on_host/test_sanitizers.py tests/cpu_sanitizers
 
 bench: setup $(VENV)/.keops
 	$(PYTEST) benchmarks/ --benchmark-only

@@ -1,5 +1,6 @@
 """Compiles and links C++ for the tests; what is newer than its sources is kept."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -20,8 +21,12 @@ def build(
     link_flags: list[str],
     libraries: list[str],
 ) -> Path:
-    """`target`, of objects in a folder of their own; nothing to do where all is newer than what it is made from."""
+    """`target`, of objects in a folder of their own; nothing to do where all is newer than what it is made from.
+
+    One process at a time, since several workers of pytest-xdist may want the same.
+    """
     objects.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
 
     def compile_one(source: Path) -> Path:
         result = objects / f"{source.name}.o"
@@ -29,10 +34,11 @@ def build(
             _run([*COMPILER, *compile_flags, "-x", "c++", "-c", str(source), "-o", str(result)])
         return result
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with open(objects / "lock", "w") as lock, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         made = list(pool.map(compile_one, sources))
-    if not _newer(target, made):
-        _run([*COMPILER, *link_flags, *map(str, made), "-o", str(target), *libraries])
+        if not _newer(target, made):
+            _run([*COMPILER, *link_flags, *map(str, made), "-o", str(target), *libraries])
     return target
 
 

@@ -1,30 +1,20 @@
 """The losses' own tests once more, under every instruction set of the CPU backend that is not this processor's best."""
 
-import functools
 import re
 from pathlib import Path
 
 import pytest
 from cases import run_python
+from instruction_sets import EMULATED_TILES, SETS, refusal
 
 import itrd_kernels
 
 HERE = Path(__file__).parent
-SETS = ("amx", "avx512_bf16", "avx512", "avx2", "portable")  # the best first
 TESTS = ("test_correlation.py", "test_gram.py", "test_loss.py")
-EMULATED_TILES = Path(itrd_kernels.__file__).parent / "_cpu_emulated_tiles.so"
 
 pytestmark = pytest.mark.skipif(
     itrd_kernels.available_backends()["cpu"] is not None, reason="the native library is not built here"
 )
-
-
-@functools.cache
-def refusal(**environment: str) -> str | None:
-    """None where the library runs under this environment, else what it says."""
-    code = "import torch, itrd_kernels as k; k.correlation_loss(*torch.randn(2, 4, 3), backend='cpu')"
-    result = run_python("-c", code, **environment)
-    return result.stderr if result.returncode else None
 
 
 @pytest.mark.parametrize("isa", SETS)

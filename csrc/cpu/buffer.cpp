@@ -2,11 +2,15 @@
 #include "cpu/buffer.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <vector>
 
 #ifdef __linux__
 #include <sys/mman.h>
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #endif
 
 namespace itrd {
@@ -40,6 +44,16 @@ void* new_memory(std::size_t bytes) {
   return data;
 }
 
+// Where AddressSanitizer watches: of a block only the first `bytes` may be touched, none of what is kept, and what has
+// been taken holds NaN.
+void allow([[maybe_unused]] void* data, [[maybe_unused]] std::size_t size, [[maybe_unused]] std::size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_poison_memory_region(data, size);
+  __asan_unpoison_memory_region(data, bytes);
+  std::memset(data, 0xff, bytes);
+#endif
+}
+
 // What a thread has given back, oldest first.
 struct Kept {
   struct Block {
@@ -50,6 +64,11 @@ struct Kept {
   std::size_t total = 0;
 
   ~Kept();
+  void* find(std::size_t size) {
+    for (std::size_t i = blocks.size(); i-- > 0;)
+      if (blocks[i].bytes == size) return remove(i);
+    return nullptr;
+  }
   void* remove(std::size_t i) {
     void* const data = blocks[i].data;
     total -= blocks[i].bytes;
@@ -74,17 +93,17 @@ Kept& kept() {
 }  // namespace
 
 void* take_memory(std::size_t bytes) {
-  if (thread_is_ending) return new_memory(bytes);
   const std::size_t size = rounded(bytes);
-  Kept& have = kept();
-  for (std::size_t i = have.blocks.size(); i-- > 0;)
-    if (have.blocks[i].bytes == size) return have.remove(i);
-  return new_memory(bytes);
+  void* data = thread_is_ending ? nullptr : kept().find(size);
+  if (!data) data = new_memory(bytes);
+  allow(data, size, bytes);
+  return data;
 }
 
 void give_back_memory(void* data, std::size_t bytes) {
   const std::size_t size = rounded(bytes);
   if (size >= LARGEST_KEPT || thread_is_ending) return free_memory(data);
+  allow(data, size, 0);
   Kept& have = kept();
   while (have.total + size > ALL_KEPT) free_memory(have.remove(0));
   have.blocks.push_back({data, size});

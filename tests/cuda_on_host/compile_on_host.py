@@ -32,6 +32,7 @@ def build(
     folder = out / (target.parent.name if target.name == "program" else target.name)
     headers = [
         *HERE.glob("*.h"),
+        *HERE.parent.glob("*.h"),
         *kernels.glob("*.cuh"),
         *kernels.glob("*.h"),
         ROOT / "csrc" / "stable.h",

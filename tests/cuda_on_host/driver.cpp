@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "../naive.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
 #include "itrd.h"
@@ -19,7 +20,7 @@
 namespace {
 
 using itrd::Scalar;
-using Numbers = std::vector<double>;
+using naive::Numbers;
 
 struct Case {
   const char* name;
@@ -82,78 +83,6 @@ struct Features {
   }
   itrd::Matrix matrix() const { return {buffer.get(), stride, d}; }
 };
-
-// L_corr and, for unit upstream, its gradients.
-double correlation(const Numbers& s, const Numbers& t, int n, int d, double alpha, Numbers& ds, Numbers& dt) {
-  Numbers x = s, y = t, v(d), sigma_x(d), sigma_y(d);
-  auto normalise = [&](Numbers& z, int j) {
-    double mean = 0, square = 0;
-    for (int i = 0; i < n; i++) mean += z[size_t(i) * d + j] / n;
-    for (int i = 0; i < n; i++) square += std::pow(z[size_t(i) * d + j] - mean, 2);
-    double sigma = std::sqrt(square / (n - 1));
-    for (int i = 0; i < n; i++) z[size_t(i) * d + j] = (z[size_t(i) * d + j] - mean) / sigma;
-    return sigma;
-  };
-  double sum = 0;
-  for (int j = 0; j < d; j++) {
-    sigma_x[j] = normalise(x, j);
-    sigma_y[j] = normalise(y, j);
-    for (int i = 0; i < n; i++) v[j] += x[size_t(i) * d + j] * y[size_t(i) * d + j] / n;
-    sum += std::pow(std::fabs(v[j] - 1), 2 * alpha);
-  }
-  ds = dt = Numbers(x.size());
-  for (int j = 0; j < d; j++) {
-    double dv = -2 * alpha * std::pow(std::fabs(v[j] - 1), 2 * alpha - 1) / (std::log(2.0) * sum);
-    for (int i = 0; i < n; i++) {
-      size_t k = size_t(i) * d + j;
-      ds[k] = dv / sigma_x[j] * (y[k] / n - v[j] * x[k] / (n - 1));
-      dt[k] = dv / sigma_y[j] * (x[k] / n - v[j] * y[k] / (n - 1));
-    }
-  }
-  return std::log2(sum);
-}
-
-// L_mi and its gradients, by ∂L/∂ẑ = 4 W ẑ.
-double gram(const Numbers& s, int d_s, const Numbers& t, int d_t, int n, bool log, Numbers& ds, Numbers& dt) {
-  auto normalise = [&](Numbers z, int d, Numbers& norm) {
-    for (int i = 0; i < n; i++) {
-      double square = 0;
-      for (int j = 0; j < d; j++) square += z[size_t(i) * d + j] * z[size_t(i) * d + j];
-      norm[i] = std::sqrt(square);
-      for (int j = 0; j < d; j++) z[size_t(i) * d + j] /= norm[i];
-    }
-    return z;
-  };
-  Numbers norm_s(n), norm_t(n), x = normalise(s, d_s, norm_s), y = normalise(t, d_t, norm_t);
-  auto dot = [](const Numbers& z, int d, int i, int j) {
-    double sum = 0;
-    for (int k = 0; k < d; k++) sum += z[size_t(i) * d + k] * z[size_t(j) * d + k];
-    return sum;
-  };
-  Numbers g_s(size_t(n) * n), g_t(size_t(n) * n);
-  double sum_s = 0, sum_st = 0;
-  for (int i = 0; i < n; i++)
-    for (int j = 0; j < n; j++) {
-      size_t k = size_t(i) * n + j;
-      g_s[k] = dot(x, d_s, i, j);
-      g_t[k] = dot(y, d_t, i, j);
-      sum_s += g_s[k] * g_s[k];
-      sum_st += std::pow(g_s[k] * g_t[k], 2);
-    }
-  double c_s = log ? 1 / (std::log(2.0) * sum_s) : 1.0 / n / n, c_st = log ? 1 / (std::log(2.0) * sum_st) : 1.0 / n / n;
-  auto gradient = [&](const Numbers& z, int d, const Numbers& norm, auto weight) {
-    Numbers out(z.size());
-    for (int i = 0; i < n; i++)
-      for (int j = 0; j < n; j++) {
-        double w = 4 * weight(g_s[size_t(i) * n + j], g_t[size_t(i) * n + j]) / norm[i], along = dot(z, d, i, j);
-        for (int k = 0; k < d; k++) out[size_t(i) * d + k] += w * (z[size_t(j) * d + k] - along * z[size_t(i) * d + k]);
-      }
-    return out;
-  };
-  ds = gradient(x, d_s, norm_s, [&](double a, double b) { return a * (c_s - c_st * b * b); });
-  dt = gradient(y, d_t, norm_t, [&](double a, double b) { return -c_st * a * a * b; });
-  return log ? std::log2(sum_s / n / n) - std::log2(sum_st / n / n) : (sum_s - sum_st) / n / n;
-}
 
 bool check(const Case& c) {
   std::mt19937 random(7);
@@ -224,8 +153,8 @@ bool check(const Case& c) {
   unsigned backward_launches = emulation::machine().launches - before - forward_launches;
 
   Numbers corr_e, corr_t, gram_s, gram_t;
-  double l_corr = correlation(e.exact, t.exact, c.n, c.d_t, 1.5, corr_e, corr_t);
-  double l_mi = gram(z.exact, z.d, t.exact, c.d_t, c.n, c.log, gram_s, gram_t);
+  double l_corr = naive::correlation(e.exact, t.exact, c.n, c.d_t, 1.5, corr_e, corr_t);
+  double l_mi = naive::gram(z.exact, z.d, t.exact, c.d_t, c.n, c.log, gram_s, gram_t);
   double share_corr = -1.5 * c.beta_corr, share_mi = -1.5 * (c.beta_mi + 1);
   double tolerance = c.type == Scalar::float64 ? 1e-11 : 2e-5;
   bool good = true;

@@ -4,12 +4,12 @@
 """
 
 import os
-import shutil
 import subprocess
 from typing import NamedTuple
 
 import compile_on_host as build
 import pytest
+from planted import planted
 
 SANITIZERS = {
     "plain": [],
@@ -136,12 +136,7 @@ ONE_TYPE = [
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_planted_bug_is_found(compiled_once, tmp_path, bug):
-    kernels = tmp_path / "cuda"
-    shutil.copytree(build.CUDA, kernels)
-    for file, right, wrong in [*ONE_TYPE, (bug.file, bug.right, bug.wrong)]:
-        text = (kernels / file).read_text()
-        assert text.count(right) == 1, f"{file} has changed: where is {right!r}?"
-        (kernels / file).write_text(text.replace(right, wrong))
+    kernels = planted(build.CUDA, tmp_path / "cuda", [*ONE_TYPE, (bug.file, bug.right, bug.wrong)])
     name = "planted_" + bug.name.replace(" ", "_").replace("'", "")
     sources = [build.HERE / "driver.cpp", *build.kernels(kernels)]
     driver = compiled_once(name, sources, [*FLAGS, *SANITIZERS[bug.found_by]], kernels=kernels)

@@ -2,23 +2,9 @@
 // the standard input, writes both losses and the gradients of their sum.
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 #include <vector>
 
-#include "cpu/types.h"
-
-namespace itrd {
-
-void run_parallel(int threads, void (*body)(void* context, int thread), void* context) {
-  std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(body, context, thread);
-  body(context, 0);
-  for (std::thread& other : others) other.join();
-}
-
-int max_threads() { return 2; }
-
-}  // namespace itrd
+#include "../std_threads.h"
 
 namespace {
 
