@@ -13,6 +13,7 @@ from torch import nn
 from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.lines import say
+from itrd_distill.models import create_model
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
 from itrd_distill.results import write_results
 from itrd_distill.speed import measure_speeds
@@ -22,7 +23,7 @@ from itrd_distill.training.matching import load_teacher
 from itrd_distill.training.ownership import InUse, owned
 from itrd_distill.training.record import Record, digests_of
 from itrd_distill.training.result import RunResult, finished
-from itrd_distill.training.run import train
+from itrd_distill.training.run import assemble, train
 from itrd_distill.training.settings import Recipe
 from itrd_distill.transfer import images_to_probe, transfer
 
@@ -72,6 +73,8 @@ def compare(
     teacher = load_teacher(first, data)
     told = {**asdict(first.teacher), "test_accuracy": known_accuracy(first.teacher.checkpoint)}
     del told["cache"]
+    for recipe in recipes.values():
+        assemble(recipe, create_model(recipe.student, data.num_classes), teacher, data)
     runs = _train_all(recipes, seeds, out, data, teacher, console)
     report = out / "report.html"
     if rank_zero_only.rank != 0:

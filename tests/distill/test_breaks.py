@@ -107,11 +107,12 @@ def test_out_of_disk_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch)
     assert checkpoints.latest(tmp_path) == folder / "last.ckpt"
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(data, tmp_path, capsys):
+@pytest.mark.parametrize("damage", [lambda content: content[:-2000], lambda content: content.replace(b"\x3f", b"\x00")])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, data, tmp_path, capsys):
     expected, _ = train(RECIPE, tmp_path / "whole", data=data)
     train(replace(RECIPE, trainer=replace(RECIPE.trainer, epochs=3)), tmp_path, data=data)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:-2000])
+    last.write_bytes(damage(last.read_bytes()))
     found = checkpoints.latest(tmp_path)
     assert re.search(r"^itrd-distill: .*last.ckpt is damaged.*going back", capsys.readouterr().err)
     assert found == tmp_path / "checkpoints" / "previous.ckpt"

@@ -6,8 +6,10 @@ import shlex
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
 from itrd_distill.cli import main
+from itrd_distill.models import create_model
 from itrd_distill.report.page import relative_improvements
 from itrd_distill.report.summary import MethodSummary, Spread
 from itrd_distill.training import run
@@ -80,6 +82,14 @@ def test_other_settings_do_not_pass_for_finished(folder, monkeypatch):
     changed = r"optimizer.learning_rate 0.1 → 0.01; trainer.epochs 2 → 3"
     with pytest.raises(SystemExit, match=rf"kd/seed0 holds a run with other settings \({changed}\)"):
         compare("--methods", "kd", "--seeds", "1", "--trainer.epochs", "3", "--optimizer.learning_rate", "0.01")
+
+
+def test_a_method_that_cannot_be_trained_is_named_before_the_others_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("itrd_distill.compare.train", None)
+    torch.save(create_model("convnet_32_64", 7).state_dict(), "teacher.pt")
+    with pytest.raises(SystemExit, match="loss kd compares logits, but the teacher has 7 classes and the student 10"):
+        compare("--methods", "itrd", "kd", "--seeds", "1", "--teacher.checkpoint", "teacher.pt")
 
 
 def test_a_sweep_draws_accuracy_against_the_setting(folder, monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from itrd_distill.lines import say
-from itrd_distill.training.files import write_atomically
+from itrd_distill.training.files import load_whole, write_atomically
 from itrd_distill.training.record import Record
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -69,7 +69,7 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: the file is none that can be read.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_whole(path)
     except Exception as error:
         raise ValueError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict) or "loops" not in content:

@@ -1,8 +1,10 @@
 """Files of a run: written whole or not at all, read without executing anything."""
 
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +33,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def load_whole(path: Path) -> Any:
+    """What torch.save wrote into `path`; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Exception: of many kinds, where the file is cut short, overwritten or none of torch.save's.
+    """
+    # PyTorch itself does not look at the checksums, and a crash can leave zeros in a file of the right length.
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("a checksum does not match")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_model(path: Path, model: nn.Module, name: str, num_classes: int, test_accuracy: float) -> None:

@@ -1,7 +1,6 @@
 """What was computed once and is kept in a file: made again if that is damaged, or was made from something else."""
 
 import errno
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from itrd_distill.lines import say
-from itrd_distill.training.files import write_atomically
+from itrd_distill.training.files import load_whole, write_atomically
 
 Tensors = dict[str, Tensor]
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
@@ -59,12 +58,7 @@ def make_folder(path: Path, remedy: str) -> None:
 def _read(path: Path, fingerprint: str, rows: dict[str, int]) -> tuple[Tensors | None, str]:
     """The tensors in `path`, or None and what is wrong with it, which is nothing where there is no file."""
     try:
-        # PyTorch itself does not look at the checksums, and a crash can leave zeros in a file of the right length.
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-        if wrong is not None:
-            return None, "is damaged (a checksum does not match)"
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_whole(path)
         made_from, held = (content["fingerprint"], content["name"]), {name: content[name] for name in rows}
         whole = all(len(held[name]) == rows[name] and held[name].is_floating_point() for name in rows)
     except FileNotFoundError:
