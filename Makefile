@@ -31,7 +31,7 @@ $(VENV)/.dependencies: constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision setuptools wheel ninja
 	touch $@
 
-$(VENV)/.ready: $(VENV)/.dependencies setup.py $(NATIVE_SOURCES)
+$(VENV)/.ready: $(VENV)/.dependencies setup.py pyproject.toml $(NATIVE_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev,distill]'
 	@$(BIN)/python -m itrd_kernels
 	touch $@
