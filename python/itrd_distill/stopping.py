@@ -210,8 +210,11 @@ def _end_others() -> None:
             process.wait()
     _State.launchers.clear()
     _State.others.clear()
-    for process in multiprocessing.active_children():
+    loaders = multiprocessing.active_children()
+    for process in loaders:
         process.kill()
+    for process in loaders:
+        process.join(1)
 
 
 def _follow(first: int) -> None:
