@@ -45,6 +45,7 @@ class _State:
 
     listening = False
     number: int | None = None
+    handled = False
     loops = 0
     launchers: list = []  # noqa: RUF012
     others: list = []  # noqa: RUF012
@@ -71,6 +72,7 @@ def stoppable(advice: str) -> Iterator[None]:
         ended = threading.Event()
 
         def end_in_time(number: int) -> None:
+            _State.number = _State.number or number
             _take_over()
             if not ended.wait(GRACE):
                 _leave(number, advice)
@@ -96,6 +98,11 @@ def stoppable(advice: str) -> Iterator[None]:
 def between_batches() -> Iterator[None]:
     """In a loop over batches a signal waits for the next `look`: an exception that comes anywhere, in a destructor or
     while processes are started, does harm or is lost."""
+    if _State.listening:
+        from torch.utils.data._utils import signal_handling
+
+        # PyTorch's handler of SIGCHLD raises such ones, and breaks into others; loaders look for the dead without it.
+        signal_handling._SIGCHLD_handler_set = True
     _State.loops += 1
     try:
         yield
@@ -126,25 +133,22 @@ def adopt(trainer) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    _pass_over(number, frame)
-    if _State.number is None:
-        # A further signal must not break into the end.
-        _State.number = number
-        if not _State.loops:
-            raise Stopped(number)
+    _State.number = _State.number or number
+    # A further signal must not break into the end.
+    first, _State.handled = not _State.handled, True
+    if first and not _State.loops:
+        raise Stopped(number)
 
 
 def _pass_over(number: int, frame: FrameType | None) -> None:
-    # The group's signal ends the processes that load images, too: what is raised for that is nobody's concern.
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # The group's signal ends the processes that load images, too, and what is raised for that is nobody's concern.
     sys.excepthook = lambda *_: None
 
 
 @contextlib.contextmanager
 def _handling(handler: Callable, numbers: Collection[int]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in numbers}
-    _State.listening, _State.number = True, None
+    _State.listening, _State.number, _State.handled = True, None, False
     try:
         yield
     finally:
@@ -206,8 +210,11 @@ def _end_others() -> None:
             process.wait()
     _State.launchers.clear()
     _State.others.clear()
-    for process in multiprocessing.active_children():
+    loaders = multiprocessing.active_children()
+    for process in loaders:
         process.kill()
+    for process in loaders:
+        process.join(1)
 
 
 def _follow(first: int) -> None:
