@@ -11,7 +11,8 @@ EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp 
 
 # Shared tests that take a backend, on the CUDA kernels' host build.
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
-	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py tests/test_precision_setting.py
+	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py tests/test_precision_setting.py \
+	tests/properties
 
 # The oldest torch and Triton that pyproject.toml promises, in an environment of their own.
 OLDEST := .venv-oldest
@@ -20,7 +21,10 @@ OLDEST_TESTS := $(filter-out tests/test_benchmarks.py tests/test_demo.py tests/t
 # What asks about vulnerabilities, whose own packages are none of the project's.
 AUDIT := .venv-audit
 
-.PHONY: setup demo test test-full oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check audit clean
+# What `make fuzz` draws from; the same number draws the same cases.
+SEED ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')
+
+.PHONY: setup demo test test-full fuzz oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check audit clean
 
 setup: $(VENV)/.ready
 
@@ -46,6 +50,11 @@ test: setup cuda-on-host emulated-tiles
 test-full: setup cuda-on-host emulated-tiles
 	$(PYTEST) -n 2 -m 'not gpu'
 	$(CUDA_ON_HOST) -m 'not gpu'
+
+# Ten thousand generated cases on all backends; a failure is shrunk, and printed as a line for tests/properties/delicate.py.
+fuzz: setup cuda-on-host
+	TRITON_INTERPRET=1 ITRD_CUDA_ON_HOST=1 OMP_NUM_THREADS=1 $(PYTEST) -n 2 -W ignore::RuntimeWarning \
+		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED) tests/properties
 
 $(OLDEST)/.dependencies: constraints-oldest.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "development needs Python >= 3.11; set PYTHON="'
@@ -118,4 +127,4 @@ audit: $(AUDIT)/.ready
 	$(AUDIT)/bin/python tests/audit.py
 
 clean:
-	rm -rf build dist runs *.egg-info itrd_kernels/*.so $(OLDEST)/build $(VENV)/.ready $(OLDEST)/.ready .benchmarks .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist runs *.egg-info itrd_kernels/*.so $(OLDEST)/build $(VENV)/.ready $(OLDEST)/.ready .benchmarks .hypothesis .pytest_cache .ruff_cache .mypy_cache

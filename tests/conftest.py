@@ -3,6 +3,7 @@
 Triton's kernels take CPU tensors under TRITON_INTERPRET=1, the CUDA kernels under ITRD_CUDA_ON_HOST=1.
 """
 
+import collections
 import sys
 from pathlib import Path
 
@@ -27,7 +28,22 @@ def pytest_configure(config):
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
         asked = metafunc.config.getoption("--backend")
-        here = [name for name in backends.WITH_OPERATORS if backends.why_not(name, "cpu") is None]
+        # Some tests are about the reference too.
+        names = getattr(metafunc.module, "BACKENDS", backends.WITH_OPERATORS)
+        here = [name for name in names if backends.why_not(name, "cpu") is None]
         if asked and asked not in here:
             raise pytest.UsageError(f"--backend {asked}: {itrd_kernels.available_backends().get(asked, 'unknown')}")
         metafunc.parametrize("backend", [asked] if asked else here)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many generated cases held on each backend."""
+    tried = collections.Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "cases":
+                backend, count = value
+                tried[backend] += count
+    if tried:
+        counts = ", ".join(f"{backend} {count}" for backend, count in tried.items())
+        terminalreporter.write_line(f"{tried.total()} generated cases held: {counts}")

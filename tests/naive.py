@@ -53,33 +53,49 @@ def correlation_size(s, t, alpha):
 
 def correlation_gradient_size(s, t, alpha):
     """Norm of ∂L/∂s with every term taken absolutely: what rounding errors are measured by, however much cancels."""
+    return np.linalg.norm(correlation_weights(s, t, alpha) * correlation_terms(s, t))
+
+
+def correlation_weights(s, t, alpha):
+    """|∂L/∂v_j|."""
+    e = distances(s, t)
+    share = (e / e.max()) ** (2 * alpha)
+    return 2 * alpha / np.log(2) * share / e / share.sum()
+
+
+def correlation_terms(s, t, off_s=0.0, off_t=0.0):
+    """∂v_j/∂s_ij with both terms taken absolutely, and the products in v_j; the means are off by so many roundings."""
     n = len(s)
     with np.errstate(all="ignore"):
         sigma_s, sigma_t = s.std(0, ddof=1), t.std(0, ddof=1)
-        s_hat = np.nan_to_num(np.abs(s - s.mean(0)) / sigma_s, posinf=0)
-        t_hat = np.nan_to_num(np.abs(t - t.mean(0)) / sigma_t, posinf=0)
+        s_hat = np.nan_to_num((np.abs(s - s.mean(0)) + off_s) / sigma_s, posinf=0)
+        t_hat = np.nan_to_num((np.abs(t - t.mean(0)) + off_t) / sigma_t, posinf=0)
         v = (s_hat * t_hat).sum(0) / n
-        e = distances(s, t)
-        weight = (e / e.max()) ** (2 * alpha) / e
-        weight *= 2 * alpha / np.log(2) / ((e / e.max()) ** (2 * alpha)).sum()
-        return np.linalg.norm(np.nan_to_num(weight / sigma_s * (t_hat / n + v * s_hat / (n - 1)), posinf=0))
+        return np.nan_to_num((t_hat / n + v * s_hat / (n - 1)) / sigma_s, posinf=0)
 
 
 def gram_gradient_size(s, t, of_teacher=False, log=False):
     """Norm of ∂L/∂s (or ∂L/∂t) with every product taken absolutely, without the diagonal, which is projected out."""
+    return np.linalg.norm(gram_gradient_terms(s, t, of_teacher, log))
+
+
+def gram_gradient_terms(s, t, of_teacher=False, log=False, diagonal=False):
+    """The same of each entry; with `diagonal`, of a formula that forms the diagonal too and loses its digits."""
     with np.errstate(all="ignore"):
         norm = np.linalg.norm(t if of_teacher else s, axis=1, keepdims=True)
         s_hat = np.nan_to_num(s / np.linalg.norm(s, axis=1, keepdims=True))
         t_hat = np.nan_to_num(t / np.linalg.norm(t, axis=1, keepdims=True))
     g_s, g_t = np.abs(s_hat) @ np.abs(s_hat).T, np.abs(t_hat) @ np.abs(t_hat).T
-    c_s = c_st = 1 / len(s) ** 2
+    alive_s, alive_t = (s != 0).any(1), (t != 0).any(1)
+    c_s, c_st = (1 / max(alive.sum(), 1) ** 2 for alive in (alive_s, alive_s & alive_t))
     if log:
         exact_s, exact_t = s_hat @ s_hat.T, t_hat @ t_hat.T
         potential_s, potential_st = (exact_s**2).sum(), ((exact_s * exact_t) ** 2).sum()
         c_s, c_st = (1 / x if x else 0.0 for x in (potential_s, potential_st))
     w = c_st * g_s**2 * g_t if of_teacher else g_s * (c_s + c_st * g_t**2)
-    np.fill_diagonal(w, 0)
+    if not diagonal:
+        np.fill_diagonal(w, 0)
     z_hat = np.abs(t_hat if of_teacher else s_hat)
     g = 4 * w @ z_hat
     with np.errstate(all="ignore"):
-        return np.linalg.norm(np.nan_to_num((g + (g * z_hat).sum(1, keepdims=True) * z_hat) / norm, posinf=0))
+        return np.nan_to_num((g + (g * z_hat).sum(1, keepdims=True) * z_hat) / norm, posinf=0)

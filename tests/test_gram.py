@@ -110,8 +110,7 @@ def test_bfloat16_loses_little_beside_its_rounding(backend, kind, n, d):
         for name, inputs in ((backend, (z_s, z_t)), ("reference", (z_s.double(), z_t.double())))
     )
     rounding = (exact.bfloat16().double() - exact).norm()
-    # Under Triton's interpreter 1.8 to 2.1 times were found.
-    assert (grad.double() - exact).norm() <= (2.5 if backend == "triton" else 1.7) * rounding
+    assert (grad.double() - exact).norm() <= 1.7 * rounding
 
 
 def test_retained_graph_can_be_walked_twice(backend):
@@ -211,6 +210,21 @@ def test_bad_values_surface(backend, dtype, d_s, d_t, row, bad, who, rest_is_zer
         z[:] = 0
     z[row, 4] = bad
     assert not mutual_information_loss(z_s, z_t, backend=backend).isfinite()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("where", ["every row", "the only row that is not zero"])
+def test_no_row_without_bad_values(backend, where, log, who, bad):
+    z_s, z_t = features(5, 3, torch.float32, 1), features(5, 2, torch.float32, 2)
+    z = z_s if who == "student" else z_t
+    if where == "every row":
+        z[:, 1] = bad
+    else:
+        z[:] = 0
+        z[2, 1] = bad
+    assert not mutual_information_loss(z_s, z_t, log=log, backend=backend).isfinite()
 
 
 def test_results_repeat_bit_for_bit(backend):

@@ -45,6 +45,11 @@ def test_hard_inputs_of_all_backends(file):
     run(TESTS / file, "--backend", "triton", "-m", "not slow", "-k", "not test_parity and not gradcheck and not second")
 
 
+def test_properties_of_all_backends():
+    pytest.importorskip("hypothesis", reason="hypothesis is not installed here: pip install 'itrd-kernels[dev]'")
+    run(TESTS / "properties", "--backend", "triton", "-k", "triton")
+
+
 @pytest.mark.slow
 def test_grid_under_the_sanitizer():
     run(TESTS / "triton/interpreted/test_kernels.py", "-m", "slow")

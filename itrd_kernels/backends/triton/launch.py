@@ -186,6 +186,11 @@ def backward(
     want_s: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator `backward` of ops.py: one launch."""
+    if widen_bfloat16 and z_t.dtype == torch.bfloat16:
+        wide = (z if z is None else z.float() for z in (z_e, z_t, z_s))
+        upstream, saved = (g_total, g_correlation, g_mutual_information), (moments, dgram_s, dgram_t)
+        grad_e, grad_t, grad_s = backward(*upstream, *wide, *saved, beta_corr, beta_mi, want_e, want_t, want_s)
+        return grad_e.bfloat16(), grad_t.bfloat16(), grad_s.bfloat16()
     grads = fake_backward(
         g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
         beta_corr, beta_mi, want_e, want_t, want_s,

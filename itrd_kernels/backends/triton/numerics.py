@@ -58,8 +58,8 @@ def as_read(x, PRECISION: tl.constexpr):
 
 @triton.jit
 def divide_or_zero(x, y):
-    """x / y, and 0 where y is 0; NaN stays NaN."""
-    return tl.where(y == 0, 0.0, x / tl.where(y == 0, 1.0, y))
+    """x / y, and 0 where y is 0, but NaN where x is no number or infinite."""
+    return tl.where(y == 0, 0.0 * x, x / tl.where(y == 0, 1.0, y))
 
 
 @triton.jit
