@@ -222,3 +222,17 @@ def test_the_companion_unpickles_and_evaluates_nothing():
                 assert given.get("weights_only") == "True" or given.get("allow_pickle") == "False", path
             assert called not in ("yaml.load", "pickle.load", "joblib.load")
     assert loads >= 3
+
+
+@pytest.mark.parametrize(
+    ("content", "accuracy"),
+    [
+        ({"model": {}, "test_accuracy": 0.75}, 0.75),
+        ({"model": {}, "test_accuracy": torch.tensor(0.75)}, None),
+        ({"fc.weight": torch.zeros(2)}, None),
+        ([torch.zeros(2)], None),
+    ],
+)
+def test_the_accuracy_of_other_peoples_checkpoints_is_unknown(content, accuracy, tmp_path):
+    torch.save(content, tmp_path / "teacher.pt")
+    assert known_accuracy(str(tmp_path / "teacher.pt")) == accuracy
