@@ -187,10 +187,12 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator `backward` of ops.py: one launch."""
     if widen_bfloat16 and z_t.dtype == torch.bfloat16:
-        wide = (z if z is None else z.float() for z in (z_e, z_t, z_s))
-        upstream, saved = (g_total, g_correlation, g_mutual_information), (moments, dgram_s, dgram_t)
-        grad_e, grad_t, grad_s = backward(*upstream, *wide, *saved, beta_corr, beta_mi, want_e, want_t, want_s)
-        return grad_e.bfloat16(), grad_t.bfloat16(), grad_s.bfloat16()
+        wide_s = None if z_s is None else z_s.float()
+        wide = backward(
+            g_total, g_correlation, g_mutual_information, z_e.float(), z_t.float(), wide_s, moments, dgram_s, dgram_t,
+            beta_corr, beta_mi, want_e, want_t, want_s,
+        )  # fmt: skip
+        return wide[0].bfloat16(), wide[1].bfloat16(), wide[2].bfloat16()
     grads = fake_backward(
         g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
         beta_corr, beta_mi, want_e, want_t, want_s,
