@@ -77,7 +77,7 @@ def test_a_started_run_goes_on(folder, monkeypatch, capsys):
 
 def test_other_settings_do_not_pass_for_finished(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    changed = r"optimizer.learning_rate 0.05 → 0.01; trainer.epochs 2 → 3"
+    changed = r"optimizer.learning_rate 0.1 → 0.01; trainer.epochs 2 → 3"
     with pytest.raises(SystemExit, match=rf"kd/seed0 holds a run with other settings \({changed}\)"):
         compare("--methods", "kd", "--seeds", "1", "--trainer.epochs", "3", "--optimizer.learning_rate", "0.01")
 
