@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from other_runs import forget, other_images
 
 from itrd_distill.cli import main
 from itrd_distill.models import create_model
@@ -21,7 +22,6 @@ from itrd_distill.training.settings import (
 
 RECIPE = Recipe(data=DataSettings(batch_size=20), trainer=TrainerSettings(epochs=2, accelerator="cpu"))
 ARGUMENTS = ["train", "--trainer.accelerator", "cpu", "--data.options.train_images", "100", "--data.batch_size", "20"]
-PAIR = "digits/convnet_32_64-convnet_8_16"
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +84,6 @@ def test_changed_settings_are_refused_by_name(how, options, change, copy):
     assert content(run) == before
 
 
-def forget(run):
-    """Leave a run as versions without records left it."""
-    for path in (run / "checkpoints").iterdir():
-        checkpoint = torch.load(path, weights_only=True)
-        del checkpoint["record"]
-        torch.save(checkpoint, path)
-    if (run / "run.json").exists():
-        result = json.loads((run / "run.json").read_text())
-        del result["made_from"]
-        (run / "run.json").write_text(json.dumps(result))
-
-
 def test_what_the_machine_needs_may_change_and_is_recorded(copy, capsys):
     options = ["--data.test_batch_size", "50", "--trainer.checkpoint_every", "2", "--data.root", "elsewhere"]
     moved = (copy / "teacher.pt").rename(copy / "moved.pt")
@@ -122,14 +110,6 @@ def test_another_teacher_or_other_images_of_the_same_name_are_refused(how, copy,
     with pytest.raises(SystemExit, match=r"the teacher's weights, digest [0-9a-f]{16} → [0-9a-f]{16}\)"):
         main(arguments)
     assert content(run) == before
-
-
-def other_images(name, root, download, **options):
-    from itrd_distill.data import create_data
-
-    data = create_data(name, root, download, **options)
-    data.train.images[0, 0, 0, 0] += 1
-    return data
 
 
 def test_a_finished_run_is_left_alone(copy, capsys):
@@ -216,92 +196,6 @@ def test_a_damaged_file_is_named_with_what_to_do(name, damage, message, copy):
     path.unlink()
     main([*student_of(copy), "--out", str(copy / "run"), "--resume"])
     assert len(RunResult.read(copy / "run").history) == 2
-
-
-def compare(*arguments):
-    main(["compare", PAIR, "--seeds", "1", "--trainer.epochs", "1", *ARGUMENTS[1:], *arguments])
-
-
-@pytest.fixture
-def compared(made, tmp_path, monkeypatch):
-    """A comparison of two methods that is finished, with a probe."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(made / "teacher.pt", "teacher.pt")
-    arguments = ["--methods", "none", "kd", "--teacher.checkpoint", "teacher.pt", "--out", "out"]
-    compare(*arguments)
-    return arguments
-
-
-def test_a_comparison_takes_no_run_of_another_teacher_or_other_images_for_finished(compared, monkeypatch, capsys):
-    compare(*compared)
-    assert capsys.readouterr().out.count("(finished before)") == 2
-    torch.save(create_model("convnet_32_64", 10).state_dict(), "teacher.pt")
-    with pytest.raises(SystemExit, match="kd/seed0 holds a run with other settings .*the teacher's weights, digest"):
-        compare(*compared)
-    # Without a distillation loss the teacher is not looked at.
-    assert "none, seed 0: " in capsys.readouterr().out
-    monkeypatch.setattr("itrd_distill.compare.create_data", other_images)
-    with pytest.raises(SystemExit, match="none/seed0 holds a run with other settings .*the images, digest"):
-        compare(*compared)
-
-
-def test_a_comparison_names_a_damaged_file_and_takes_older_runs_on_trust(compared, tmp_path, capsys):
-    run = tmp_path / "out" / "kd" / "seed0"
-    forget(run)
-    compare(*compared)
-    told = capsys.readouterr()
-    assert told.out.count("(finished before)") == 2
-    assert "seed0 is older and does not note of which images and teacher's weights it was made" in told.err
-    (run / "run.json").write_text("{")
-    with pytest.raises(SystemExit, match="kd/seed0/run.json is damaged"):
-        compare(*compared)
-
-
-def test_a_probe_of_other_weights_is_not_finished(compared, tmp_path, monkeypatch):
-    small = Recipe(data=DataSettings(options={"train_images": 100}), trainer=TrainerSettings(1, "cpu"))
-    monkeypatch.setattr("itrd_distill.compare_command._probe", lambda *_: small)
-    compare(*compared, "--probe", "digits")
-    weights = tmp_path / "out" / "kd" / "seed0" / "weights.pt"
-    held = torch.load(weights, weights_only=True)
-    held["model"]["fc.bias"] += 1
-    torch.save(held, weights)
-    with pytest.raises(SystemExit, match="probe-digits/kd/seed0 holds a run .*the model's weights, digest"):
-        compare(*compared, "--probe", "digits")
-
-
-def test_two_comparisons_side_by_side_share_their_runs(compared, tmp_path, monkeypatch, capsys):
-    """Another one holds kd while this one begins, and has finished it by the time that all else is done."""
-    from filelock import FileLock
-
-    lock = FileLock(tmp_path / "out" / "kd" / "seed0" / "in_use.lock")
-    lock.acquire()
-    with pytest.raises(SystemExit, match="kd/seed0 is in use by another command"):
-        compare(*compared)
-    real = train
-    monkeypatch.setattr(
-        "itrd_distill.compare.train", lambda *given, **options: (lock.release(), real(*given, **options))[1]
-    )
-    shutil.rmtree(tmp_path / "out" / "none")
-    compare("--methods", "kd", "none", *compared[3:])
-    told = capsys.readouterr()
-    assert "going on with the others first" in told.err
-    assert told.out.index("none, seed 0: ") < told.out.index("kd, seed 0: ") < told.out.index("Page: ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--probe", "stl10", "--data.root", "nowhere"], "nowhere"),
-        (["--probe", "fashion_mnist_5k", "--data.root", "nowhere"], "nowhere"),
-        (["--teacher.checkpoint", "nowhere.pt"], "no checkpoint at nowhere.pt: .* give a --teacher.checkpoint"),
-    ],
-)
-def test_what_a_later_part_needs_is_looked_for_first(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("itrd_distill.compare_command.train_command", None)
-    with pytest.raises(SystemExit, match=message):
-        compare("--methods", "kd", *arguments)
-    assert not (tmp_path / "runs" / "digits").exists()
 
 
 def test_the_record_travels_with_the_checkpoint(data, teacher, tmp_path):
