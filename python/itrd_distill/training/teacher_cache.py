@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from itrd_distill.data import Batch, ImageData, loader
 from itrd_distill.losses import Outputs
 from itrd_distill.models import Features
+from itrd_distill.stopping import looking
 from itrd_distill.training.kept import kept, make_folder
 from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.settings import Recipe
@@ -65,7 +66,7 @@ class TeacherCache(L.Callback):
         batches = loader(self.images, data.test_batch_size, train=False, seed=self.recipe.seed, workers=data.workers)
         batches.sampler.set_epoch(epoch)
         logits, penultimate = [], []
-        for batch in batches:
+        for batch in looking(batches):
             # As Lightning does with the batches that it fetches itself.
             images = trainer.precision_plugin.convert_input(batch.images).to(device)
             with trainer.precision_plugin.forward_context():
