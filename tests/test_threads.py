@@ -1,5 +1,6 @@
 """The CPU backend on any number of threads, called by several at once: the results are the same bits."""
 
+import functools
 import threading
 
 import pytest
@@ -26,11 +27,14 @@ CASES = [
 ]
 
 
-def step(n, d, d_s, dtype):
+@functools.cache
+def inputs(n, d, d_s, dtype):
+    return [features(n, width, dtype, seed) for seed, width in enumerate((d, d, d_s))]
+
+
+def step(*case):
     """The losses and all gradients of one case."""
-    z_e, z_t, z_s = leaves = [
-        features(n, width, dtype, seed).requires_grad_() for seed, width in enumerate((d, d, d_s))
-    ]
+    z_e, z_t, z_s = leaves = [z.detach().requires_grad_() for z in inputs(*case)]
     terms = itrd_loss(z_e, z_t, z_s, beta_corr=2.0, beta_mi=1.0, alpha=1.2, backend="cpu")
     terms.total.backward()
     return [*(term.detach() for term in terms), *(z.grad for z in leaves)]
@@ -77,23 +81,23 @@ def call_at_once(callers, work):
         raise errors[0]
 
 
-@pytest.mark.parametrize(("callers", "rounds"), [(2, 10), (9, 2)])
+@pytest.mark.parametrize(("callers", "rounds"), [(2, 16), (9, 4)])
 def test_callers_at_once(number_of_threads, callers, rounds):
     number_of_threads(2)
     alone = [step(*case) for case in CASES]
 
     def work(caller):
+        torch.set_num_threads(1 + caller // 2 % 3)
         for i in range(rounds * len(CASES)):
-            # Each in an order of its own, and on a number of threads of its own.
-            torch.set_num_threads(1 + (caller + i) % 3)
-            which = (caller + i * (1 + caller % 3)) % len(CASES)
+            # All the same case, and each another one, in turns.
+            which = (i + caller * (i // len(CASES) % 2)) % len(CASES)
             assert equal(step(*CASES[which]), alone[which]), (caller, CASES[which])
 
     call_at_once(callers, work)
 
 
 def test_forward_and_backward_by_different_threads():
-    z_e, z_t = features(300, 200, torch.float32, 0), features(300, 200, torch.float32, 1)
+    z_e, z_t, _ = inputs(300, 200, 1, torch.float32)
 
     def loss():
         leaf = z_e.clone().requires_grad_()
@@ -148,8 +152,8 @@ def test_within_parallelism_of_torch(number_of_threads, tmp_path):
         "nested", NESTED, functions=["forward_within_parallel_for"], build_directory=str(tmp_path)
     )
     number_of_threads(4)
-    for n, d, _, dtype in CASES:
-        z_e, z_t = features(n, d, dtype, 0), features(n, d, dtype, 1)
+    for case in CASES:
+        z_e, z_t, _ = inputs(*case)
         expected = torch.ops.itrd_cpu.forward(z_e, z_t, None, 1.5, 2.0, 1.0, False, True, True, False, False)[4]
         for actual in nested.forward_within_parallel_for(z_e, z_t, 9):
             assert torch.equal(actual, expected)
