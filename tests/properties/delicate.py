@@ -30,6 +30,8 @@ GRAM = (
     Case("mutual_information", 7, (Features(5, layout="one row"), Features(3)), BF16, settings={"log": False}),
     Case("mutual_information", 33, (Features(17, row_scales=30), Features(35, scale=-30)), settings={"log": True}),
     Case("mutual_information", 20, (Features(8, scale=4), Features(6, row_scales=6)), F16, settings={"log": False}),
+    # gradients that are below float32's range until the upstream factor comes
+    Case("mutual_information", 94, (Features(1), Features(209, scale=30)), settings={"log": False}, upstream=2.0**16),
     # a student that is its teacher, read across
     Case("mutual_information", 17, (Features(33, layout="transposed"), Features(33)), F64, "equal", {"log": False}),
 )
