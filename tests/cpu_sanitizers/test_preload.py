@@ -19,7 +19,7 @@ from sanitizers import ASAN_OPTIONS, CSRC, FLAGS, OUT, with_bug
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
-FILES = ("test_correlation.py", "test_gram.py", "test_loss.py", "test_kept_memory.py")
+FILES = ("test_correlation.py", "test_gram.py", "test_loss.py", "test_kept_memory.py", "test_threads.py")
 
 
 def sanitized(folder: Path, name: str, csrc: Path = CSRC) -> Path:
@@ -58,7 +58,7 @@ def test_losses(isa, tmp_path):
     if refused := why_not(isa):
         pytest.skip(refused.splitlines()[-1])
     # The emulated tiles take long, and so do large gradients, which are the same for all vectors of 64 bytes.
-    which = "cpu and not leave_the_caches" if isa != "avx2" else "cpu"
+    which = "(cpu or kept_memory or threads)" + ("" if isa == "avx2" else " and not leave_the_caches")
     done, report = run(sanitized(tmp_path, "watched"), isa, "-k", which, *(str(TESTS / test) for test in FILES))
     assert done.returncode == 0, report[:4000] + done.stdout[-4000:] + done.stderr[-2000:]
     assert not report
