@@ -45,6 +45,8 @@ def transforms(loss, z_s, z_t):
         torch.func.jvp(lambda z: loss(z, z_t), (z_s,), (tangent,))[1],
         torch.func.jvp(lambda z: gradient(z, z_t), (z_s,), (tangent,))[1],
         torch.func.vmap(gradient)(torch.stack([z_s, 2 * z_s]), torch.stack([z_t, z_t])),
+        torch.func.jvp(lambda z: torch.func.jvp(lambda z: loss(z, z_t), (z,), (z_t,))[1], (z_s,), (tangent,))[1],
+        torch.func.linearize(lambda z: loss(z, z_t), z_s)[1](z_t),
     )
 
 
@@ -72,6 +74,8 @@ def test_the_formulas_run_outside_autocast(dtype, name, loss, results):
 @pytest.mark.parametrize("forward_inside", [True, False])
 @pytest.mark.parametrize("compiler", [None, "eager", "inductor"])
 def test_so_do_forward_and_backward_passes_apart(compiler, forward_inside, backward_inside):
+    if compiler == "eager" and backward_inside and not forward_inside:
+        pytest.skip("the derivatives of such graphs are PyTorch's own, which follow autocast")
     torch._dynamo.reset()
     loss = partial(both, backend="reference")
     z_s, z_t = features(40, 16, torch.float32, 1), features(40, 16, torch.float32, 2)
@@ -84,6 +88,67 @@ def test_so_do_forward_and_backward_passes_apart(compiler, forward_inside, backw
         (gradient,) = torch.autograd.grad(total, z_s)
     for ours, exact in zip((total, gradient), expected, strict=True):
         assert (ours - exact).norm() <= FEW_ROUNDINGS * exact.norm()
+
+
+GRAPHS = {
+    "of each sample": lambda gradient, z_s, z_t: torch.compile(torch.func.vmap(gradient), fullgraph=True)(
+        torch.stack([z_s, 2 * z_s]), torch.stack([z_t, z_t])
+    ),
+    "second": lambda gradient, z_s, z_t: torch.compile(
+        torch.func.jacfwd(gradient), fullgraph=True, backend="aot_eager"
+    )(z_s, z_t),
+}
+
+
+@pytest.mark.parametrize("derivative", GRAPHS)
+@pytest.mark.parametrize("inside", [False, True])
+def test_so_do_compiled_transforms(inside, derivative):
+    torch._dynamo.reset()
+    gradient = torch.func.grad(partial(both, backend="reference"))
+    z_s, z_t = features(12, 5, torch.float32, 1), features(12, 5, torch.float32, 2)
+    exact = {
+        "of each sample": lambda z: torch.stack([gradient(k * z, z_t.double()) for k in (1, 2)]),
+        "second": lambda z: torch.func.jacrev(gradient)(z, z_t.double()),
+    }[derivative](z_s.double())
+    with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+        found = GRAPHS[derivative](gradient, z_s, z_t)
+    assert (found - exact).norm() <= FEW_ROUNDINGS * exact.norm()
+
+
+@pytest.mark.parametrize("exported_inside", [False, True])
+def test_so_do_exported_formulas(exported_inside):
+    """Decomposed too, as other runtimes take them, and whatever autocast says when they are exported."""
+
+    class Loss(torch.nn.Module):
+        def forward(self, z_s, z_t):
+            return both(z_s, z_t, "reference")
+
+    z_s, z_t = features(12, 5, torch.float32, 1), features(12, 5, torch.float32, 2)
+    exact = both(z_s.double(), z_t.double(), "reference")
+    with torch.autocast("cpu", torch.bfloat16, enabled=exported_inside):
+        exported = torch.export.export(Loss(), (z_s, z_t))
+    with torch.autocast("cpu", torch.bfloat16):
+        for program in (exported, exported.run_decompositions()):
+            assert abs(program.module()(z_s, z_t) - exact) <= FEW_ROUNDINGS * abs(exact)
+
+
+@pytest.mark.parametrize("orders", ["ff", "fr", "rf", "ffr", "frf", "rff", "frr"])
+def test_derivatives_of_every_order_agree_in_both_modes(orders):
+    z_s, z_t = features(4, 2, torch.float64, 1), features(4, 2, torch.float64, 2)
+    found = exact = partial(gram, backend="auto")
+    for mode in orders:
+        found = {"f": torch.func.jacfwd, "r": torch.func.jacrev}[mode](found)
+        exact = torch.func.jacrev(exact)
+    torch.testing.assert_close(found(z_s, z_t), exact(z_s, z_t))
+
+
+def test_second_derivatives_of_a_compiled_loss():
+    torch._dynamo.reset()
+    compiled = torch.compile(partial(gram, backend="reference"), fullgraph=True, backend="eager")
+    z_s, z_t = features(12, 5, torch.float64, 1), features(12, 5, torch.float64, 2)
+    torch.testing.assert_close(
+        second_derivative(compiled, z_s, z_t), second_derivative(partial(gram, backend="auto"), z_s, z_t)
+    )
 
 
 def test_derivatives_of_the_product():

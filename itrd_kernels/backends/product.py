@@ -11,14 +11,18 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
     Every other operation of the formulas keeps to its inputs' type, or goes to float32, by itself.
     """
-    if torch.compiler.is_compiling():
-        # Tracing refuses one tensor in two places.
-        return _TracedProduct.apply(a, b.view_as(b))
-    return _Product.apply(a, b)
+    if not (torch.compiler.is_compiling() or _transformed()):
+        return _Product.apply(a, b)
+    # In graphs and under torch.func a Function has no derivatives of every order and kind, but PyTorch's products have.
+    # Autocast leaves float64 alone, in those derivatives too; what is exported now may run under autocast later.
+    kind = a.device.type
+    if kind in ("mps", "xla") or not (checks.autocasts(kind) or torch.compiler.is_exporting()):
+        return _without_autocast(a, b)
+    return (a.double() @ b.double().T).to(a.dtype)
 
 
-class _TracedProduct(torch.autograd.Function):
-    """What torch.compile can trace."""
+class _Product(torch.autograd.Function):
+    """With derivatives of every order, backwards and one level forwards."""
 
     @staticmethod
     def forward(a: Tensor, b: Tensor) -> Tensor:
@@ -33,17 +37,6 @@ class _TracedProduct(torch.autograd.Function):
     def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
         a, b = ctx.saved_tensors
         # ∂/∂a = g b, ∂/∂b = gᵀ a
-        return _without_autocast(g, b.T), _without_autocast(g.T, a.T)
-
-
-class _Product(_TracedProduct):
-    """With derivatives of every order and kind."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = ctx.saved_tensors
         return product(g, b.T), product(g.T, a.T)
 
     @staticmethod
@@ -52,10 +45,13 @@ class _Product(_TracedProduct):
         return product(da, b) + product(a, db)
 
 
+def _transformed() -> bool:
+    """Whether torch.func or make_fx sees the operators that are called now."""
+    return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def _without_autocast(a: Tensor, b: Tensor) -> Tensor:
-    # What is traced now may run under autocast later.
-    tracing = torch.compiler.is_compiling() and checks.can_autocast(a.device.type)
-    if not (tracing or checks.autocasts(a.device.type)):
+    if not checks.autocasts(a.device.type):
         return a @ b.T
     with torch.autocast(a.device.type, enabled=False):
         return a @ b.T
