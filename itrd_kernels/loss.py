@@ -11,7 +11,7 @@ class FusedITRDLoss(nn.Module):
     """β_corr · L_corr(E(z_s), z_t) + β_mi · L_mi(z_s or E(z_s), z_t): Eq. 10 without the cross-entropy.
 
     The embedding E (`self.embed`) is trained with the student: give `criterion.parameters()` to the optimizer. One that
-    stands still while a hundred gradients pile up in it is warned about.
+    stands still while a hundred gradients pile up in it is warned about (64 micro-batches a step are no reason to).
     L_mi reads z_s itself when student_dim == teacher_dim, else E(z_s) (section 5 of the paper).
 
     Args:
@@ -54,11 +54,13 @@ class FusedITRDLoss(nn.Module):
             self.embed: nn.Module = nn.Linear(self.student_dim, self.teacher_dim)
         else:
             self.embed = checks.embedding(embed, self.student_dim, self.teacher_dim)
+        self._lookout = untrained.Lookout()
         untrained.watch(self.embed)
 
     def __setstate__(self, state: dict) -> None:
         # Copies and unpickled modules have parameters of their own, without hooks.
         super().__setstate__(state)
+        self._lookout = untrained.Lookout()
         untrained.watch(self.embed)
 
     def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
@@ -88,6 +90,7 @@ class FusedITRDLoss(nn.Module):
         if raw and beta_mi and not beta_corr:
             total, *terms = itrd_outputs(z_s, z_t, None, *weights)
             return total + _zero_of(embed, z_s), *terms
+        self._lookout(embed)
         z_e, z_raw = embed(z_s), z_s if raw else None
         checks.features("z_e", z_e)
         if z_e.dtype != z_s.dtype:
@@ -102,8 +105,11 @@ class FusedITRDLoss(nn.Module):
 
 def _zero_of(embed: nn.Module, z_s: Tensor) -> Tensor | float:
     """Zero, with zero gradients for an embedding that is not used: DistributedDataParallel waits for them."""
-    if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in embed.parameters())):
+    if not torch.is_grad_enabled():
         return 0.0
-    z_s = z_s.detach()
-    # The default embedding takes a batch of no samples, which costs nothing; others may not.
-    return embed(z_s[:0] if type(embed) is nn.Linear else z_s)[:0].sum()
+    if untrained.has_no_shapes(embed):
+        # Only a call gives them their shapes.
+        with torch.no_grad():
+            embed(z_s)
+    empty = [parameter.reshape(-1)[:0] for parameter in embed.parameters() if parameter.requires_grad]
+    return sum((untrained.local(part).sum(dtype=torch.float32) for part in empty), 0.0)

@@ -47,3 +47,14 @@ def pytest_terminal_summary(terminalreporter):
     if tried:
         counts = ", ".join(f"{backend} {count}" for backend, count in tried.items())
         terminalreporter.write_line(f"{tried.total()} generated cases held: {counts}")
+
+
+@pytest.fixture(scope="module")
+def process_group(tmp_path_factory):
+    """A group of this process alone."""
+    import torch.distributed as dist
+
+    meeting = tmp_path_factory.mktemp("group") / "file"
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()

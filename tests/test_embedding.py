@@ -1,13 +1,11 @@
-"""The embedding that the loss holds: any kind is called as it is, none goes without a gradient or unsaid untrained."""
+"""The embedding that the loss holds: any kind is called as it is, and none goes without a gradient."""
 
 import copy
-import pickle
-import warnings
 
 import pytest
 import torch
-import torch.distributed as dist
 from cases import features
+from embedded import Training
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -41,12 +39,19 @@ def with_a_casting_hook(fan_in, fan_out):
     return embed
 
 
+def with_another_forward(fan_in, fan_out):
+    embed = nn.Linear(fan_in, fan_out)
+    embed.forward = lambda x: nn.functional.linear(x.to(embed.weight.dtype), embed.weight, embed.bias)
+    return embed
+
+
 KINDS = {
     "casting": (Casting, torch.bfloat16),
     "packed": (Packed, torch.float32),
     "lazy": (lambda fan_in, fan_out: nn.LazyLinear(fan_out), torch.float32),
     "parametrised": (lambda fan_in, fan_out: weight_norm(nn.Linear(fan_in, fan_out)), torch.float32),
     "with a casting hook": (with_a_casting_hook, torch.float16),
+    "with another forward": (with_another_forward, torch.float16),
 }
 
 
@@ -64,31 +69,24 @@ def test_embeddings_of_other_kinds_are_called(kind, d_t):
     assert gradient.any()
 
 
+def test_a_hook_of_all_modules_may_cast():
+    hook = nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: (inputs[0].float(),) if isinstance(module, nn.Linear) else None
+    )
+    z_s, z_t = features(20, 6, torch.float16, 1), features(20, 8, torch.float32, 2)
+    criterion = FusedITRDLoss(6, 8)
+    try:
+        total = criterion(z_s, z_t)
+    finally:
+        hook.remove()
+    torch.testing.assert_close(total, criterion(z_s.float(), z_t))
+
+
 def test_an_embedding_that_does_not_cast_brings_no_promotion():
     z_s, z_t = features(20, 6, torch.float16, 1), features(20, 6, torch.float32, 2)
     for embed in (nn.Identity(), nn.Linear(6, 6).half()):
         with pytest.raises(TypeError, match="the inputs must have one dtype, got z_e torch.float16, z_t torch.float32"):
             FusedITRDLoss(6, 6, embed=embed)(z_s, z_t)
-
-
-class Training(nn.Module):
-    """A student and its loss, as wrappers for several processes take them."""
-
-    def __init__(self, criterion, width=6):
-        super().__init__()
-        self.student, self.criterion = nn.Linear(10, width), criterion
-
-    def forward(self, x, z_t):
-        return self.criterion(self.student(x), z_t)
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory):
-    """A group of this process alone."""
-    meeting = tmp_path_factory.mktemp("group") / "file"
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 EMBEDDINGS = [None, nn.Identity(), nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))]
@@ -118,6 +116,30 @@ def test_an_unused_embedding_changes_nothing():
         assert torch.equal(FusedITRDLoss(6, 6, beta_corr=0.0)(z_s, z_t), expected)
 
 
+def unused_of(embed):
+    """The total without the correlation loss, where nothing uses the embedding; its gradients are zero."""
+    criterion = FusedITRDLoss(6, 6, beta_corr=0.0, embed=embed)
+    total = criterion(features(20, 6, torch.float32, 1), features(20, 6, torch.float32, 2))
+    total.backward()
+    assert all(not parameter.grad.any() for parameter in criterion.parameters())
+    return total.item()
+
+
+def test_an_unused_embedding_is_not_called():
+    norm = nn.BatchNorm1d(6)
+    random = torch.get_rng_state()
+    totals = [unused_of(embed) for embed in (norm, nn.Sequential(nn.Linear(6, 6), nn.Dropout()), nn.LSTM(6, 6))]
+    torch.set_rng_state(random)
+    assert not norm.running_mean.any()
+    assert len(set(totals)) == 1
+
+
+def test_an_unused_lazy_embedding_gets_its_shapes():
+    embed = nn.LazyLinear(6)
+    unused_of(embed)
+    assert embed.weight.shape == (6, 6)
+
+
 @pytest.mark.parametrize("d_t", [6, 8])
 @pytest.mark.parametrize("beta_corr", [2.0, 0.0])
 @pytest.mark.parametrize("sharded", ["the embedding", "the criterion", "both"])
@@ -142,94 +164,3 @@ def test_sharded_in_bfloat16(sharded, beta_corr, d_t, process_group):
         assert all(parameter.grad is not None for parameter in criterion.parameters())
         optimizer.step()
         optimizer.zero_grad()
-
-
-def warnings_of(training, optimizer, *, steps=150, micro_batches=1, set_to_none=True):
-    """How often an embedding that no optimizer trains was warned about."""
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        for step in range(steps):
-            for _ in range(micro_batches):
-                training(features(16, 10, torch.float32, step), features(16, 8, torch.float32, step + 1)).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=set_to_none)
-    return sum("no optimizer trains it" in str(warning.message) for warning in seen)
-
-
-CRITERIA = {
-    "linear": lambda: FusedITRDLoss(6, 8),
-    "of several layers": lambda: FusedITRDLoss(6, 8, embed=nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 8))),
-    "lazy": lambda: FusedITRDLoss(6, 8, embed=nn.LazyLinear(8)),
-    "copied": lambda: copy.deepcopy(FusedITRDLoss(6, 8)),
-    "unpickled": lambda: pickle.loads(pickle.dumps(FusedITRDLoss(6, 8))),
-}
-
-
-@pytest.mark.parametrize("kind", CRITERIA)
-def test_an_embedding_outside_the_optimizer_is_warned_about_once(kind):
-    training = Training(CRITERIA[kind]())
-    optimizer = torch.optim.SGD(training.student.parameters(), 0.05)
-    assert warnings_of(training, optimizer, steps=300) == 1
-
-
-@pytest.mark.parametrize("set_to_none", [True, False])
-@pytest.mark.parametrize("distributed", [False, True])
-def test_so_is_one_under_other_loops(distributed, set_to_none, process_group):
-    training = Training(FusedITRDLoss(6, 8))
-    wrapped = DistributedDataParallel(training) if distributed else training
-    optimizer = torch.optim.AdamW(training.student.parameters())
-    assert warnings_of(wrapped, optimizer, steps=60, micro_batches=2, set_to_none=set_to_none) == 1
-
-
-def test_a_frozen_embedding_may_stand_still():
-    for frozen in (FusedITRDLoss(6, 8).requires_grad_(False), FusedITRDLoss(6, 8)):
-        frozen.embed.requires_grad_(False)
-        training = Training(frozen)
-        assert warnings_of(training, torch.optim.SGD(training.student.parameters(), 0.05)) == 0
-
-
-OPTIMIZERS = {
-    "SGD": lambda p: torch.optim.SGD(p, 0.05, foreach=False),
-    "foreach SGD": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, foreach=True),
-    "fused SGD": lambda p: torch.optim.SGD(p, 0.05, fused=True),
-    "AdamW": lambda p: torch.optim.AdamW(p, foreach=False),
-    "foreach AdamW": lambda p: torch.optim.AdamW(p, foreach=True),
-    "fused AdamW": lambda p: torch.optim.AdamW(p, fused=True),
-}
-
-
-@pytest.mark.parametrize(("steps", "micro_batches"), [(130, 1), (5, 33), (4, 64)])
-@pytest.mark.parametrize("set_to_none", [True, False])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_trained_embedding_raises_no_alarm(name, set_to_none, steps, micro_batches):
-    training = Training(FusedITRDLoss(6, 8))
-    optimizer = OPTIMIZERS[name](training.parameters())
-    options = {"steps": steps, "micro_batches": micro_batches, "set_to_none": set_to_none}
-    assert warnings_of(training, optimizer, **options) == 0
-
-
-@pytest.mark.parametrize("set_to_none", [True, False])
-def test_nor_does_one_whose_learning_rate_is_zero_for_a_while(set_to_none):
-    training = Training(FusedITRDLoss(6, 8))
-    assert warnings_of(training, torch.optim.SGD(training.parameters(), 0.0), set_to_none=set_to_none) == 0
-
-
-@torch._dynamo.config.patch(error_on_recompile=True)
-def test_watching_compiles_nothing_anew():
-    for trained, expected in ((True, 0), (False, 1)):
-        torch._dynamo.reset()
-        training = Training(FusedITRDLoss(6, 8))
-        optimizer = torch.optim.SGD((training if trained else training.student).parameters(), 0.05)
-        compiled = torch.compile(training, fullgraph=True, backend="aot_eager")
-        assert warnings_of(compiled, optimizer) == expected
-
-
-def test_nothing_is_looked_at_while_a_graph_is_captured(monkeypatch):
-    from itrd_kernels import untrained
-
-    monkeypatch.setattr(untrained, "_capturing", lambda parameter: True)
-    training = Training(FusedITRDLoss(6, 8))
-    optimizer = torch.optim.SGD(training.student.parameters(), 0.05)
-    assert warnings_of(training, optimizer) == 0
-    monkeypatch.setattr(untrained, "_capturing", lambda parameter: False)
-    assert warnings_of(training, optimizer) == 1

@@ -1,6 +1,7 @@
 """Loads the compiled libraries of csrc/ at import; one that does not load becomes a reason, not an error."""
 
 import os
+import shlex
 from pathlib import Path
 
 import torch
@@ -27,7 +28,8 @@ def _remedy(name: str) -> str:
     checkout = _PACKAGE.parent
     if (checkout / "setup.py").is_file():
         return (
-            f"with {_NEEDS[name]}, build it in the checkout: pip install --no-build-isolation -e {checkout}; or, if "
+            f"with {_NEEDS[name]}, build it in the checkout: "
+            f"pip install --no-build-isolation -e {shlex.quote(str(checkout))}; or, if "
             "the package is installed as well, start Python in another folder, since this one hides it"
         )
     return (

@@ -26,6 +26,8 @@ GRAM = (
     Case(
         "mutual_information", 3, (Features(4, zero_rows=(0,)), Features(2, zero_rows=(1, 2))), settings={"log": False}
     ),
+    # a row counts for the student and not for the pair
+    Case("mutual_information", 5, (Features(4), Features(2, zero_rows=(1,))), settings={"log": False}),
     # all cosines are 1
     Case("mutual_information", 7, (Features(5, layout="one row"), Features(3)), BF16, settings={"log": False}),
     Case("mutual_information", 33, (Features(17, row_scales=30), Features(35, scale=-30)), settings={"log": True}),
