@@ -48,8 +48,9 @@ def find_state(content: Any, own: State, called: str) -> dict[str, Tensor]:
 
 
 def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(content, Mapping):
-        for name, value in content.items():
+    if isinstance(content, dict):
+        # By its class's method, which attributes that a file gives to the object cannot hide.
+        for name, value in dict.items(content):
             if isinstance(value, Tensor):
                 yield _WRAPPERS.sub("", f"{place}{name}"), value
             else:
@@ -78,7 +79,7 @@ def _needed(name: str) -> bool:
 
 def unread(content: Any) -> str:
     """A remark on the objects in a file that were left out, if there are any."""
-    values = content.values() if isinstance(content, Mapping) else ()
+    values = dict.values(content) if isinstance(content, dict) else ()
     classes = {type(value).__name__ for value in values if isinstance(value, Unread)}
     if not classes:
         return ""
