@@ -45,6 +45,9 @@ class Subclass(torch.Tensor):
     pass
 
 
+PARENT = Config({"child": Config({"model": STATE})})
+PARENT["child"]["parent"] = PARENT
+
 FORMS = {
     "bare": STATE,
     "benchmark": {
@@ -70,6 +73,7 @@ FORMS = {
     "half precision": {"weights": {name: value.half() for name, value in STATE.items()}},
     "other objects": {"model": STATE, "history": np.arange(3.0), "path": Path("x"), "slice": slice(1, 2)},
     "in a dict's subclass": Config({"model": Config(STATE)}),
+    "in a circle": PARENT,
     "in a defaultdict": defaultdict(int, STATE),
     "subclasses": {
         "model": STATE,

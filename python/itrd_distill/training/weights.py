@@ -47,14 +47,15 @@ def find_state(content: Any, own: State, called: str) -> dict[str, Tensor]:
     return {shared + name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
-def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(content, dict):
+def _tensors(content: Any, place: str = "", around: tuple[dict, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    # One may stand in itself, such as a configuration that knows its parent.
+    if isinstance(content, dict) and not any(content is outer for outer in around):
         # By its class's method, which attributes that a file gives to the object cannot hide.
         for name, value in dict.items(content):
             if isinstance(value, Tensor):
                 yield _WRAPPERS.sub("", f"{place}{name}"), value
             else:
-                yield from _tensors(value, f"{place}{name}.")
+                yield from _tensors(value, f"{place}{name}.", (*around, content))
 
 
 def _prefix(found: Counter[str], all_of_them: int, called: str) -> str:
