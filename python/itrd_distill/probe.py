@@ -12,7 +12,7 @@ from itrd_distill.lines import console
 from itrd_distill.stopping import looking
 from itrd_distill.training.files import load_model
 from itrd_distill.training.kept import kept
-from itrd_distill.training.matching import check_fit
+from itrd_distill.training.matching import check_fit, widths
 from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.record import digests_of
@@ -78,10 +78,11 @@ def train_probe(
 def cached_features(model: nn.Module, data: ImageData, recipe: Recipe, path: Path) -> ImageData:
     """The data set with features for images; read from `path` if they are those of this model and these images."""
     splits = {"train": data.train, "test": data.test}
+    _, width = widths(model, data.train)
     held = kept(
         path,
         fingerprint(model, data),
-        {name: len(images) for name, images in splits.items()},
+        {name: (len(images), width) for name, images in splits.items()},
         lambda: {name: extract(model, images, recipe)["features"] for name, images in splits.items()},
         "name another folder by --out",
     )

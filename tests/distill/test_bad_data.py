@@ -38,8 +38,9 @@ WHOLE = packed()
         (packed(labels=[0.0, 1.0, 2.0, 0.5]), "train_labels must be .N,. of whole numbers, got .4,. float64"),
         ({"test_labels": np.array([[0], [1]])}, r"test_labels must be .* got \(2, 1\) int64"),
         ({"test_labels": np.array([0, 2**63], np.uint64)}, r"test_labels\[1\] is -9223372036854775808"),
-        ({"classes": np.array(3)}, r"classes must be \(C,\), C ≥ 1, got \(\) int64"),
+        ({"classes": np.array(3)}, r"classes must be \(C,\), C ≥ 2, got \(\) int64"),
         ({"classes": np.array([])}, "classes must be"),
+        ({"classes": np.array(["r"])}, r"classes must be \(C,\), C ≥ 2, got \(1,\)"),
         ({"classes": np.array([None])}, "cannot be read as an .npz of plain arrays"),
         ({"train_jpeg": WHOLE["train_jpeg"].astype(np.int64)}, "train_jpeg must be .bytes,. uint8, got .* int64"),
         ({"train_offsets": WHOLE["train_offsets"][::-1]}, r"train_offsets must rise, but \[1\] is"),
@@ -136,6 +137,11 @@ def test_a_class_without_images_is_named(tmp_path):
             "train cannot be read .*class folder",
         ),
         (lambda root: shutil.rmtree(root / "val"), FileNotFoundError, "ImageNet is not in"),
+        (
+            lambda root: [shutil.rmtree(root / part / "a") for part in ("train", "val")],
+            ValueError,
+            "/train: there must be two classes at least, got 1",
+        ),
     ],
 )
 def test_trees_that_do_not_fit_are_named(change, error, message, tmp_path):
@@ -149,6 +155,12 @@ def test_labels_of_arrays_in_memory_are_checked():
     images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"x: test labels\[3\] is 2, but the 2 classes are 0 to 1"):
         in_memory("x", (images, torch.arange(4) % 2), (images, torch.tensor([0, 1, 1, 2])), 2)
+
+
+def test_one_class_is_none():
+    images, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="x: training images: there must be two classes at least, got 1"):
+        in_memory("x", (images, labels), (images, labels), 1)
 
 
 def write_idx(path, array):

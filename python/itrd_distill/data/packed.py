@@ -30,7 +30,7 @@ def read_packed(path: Path, size: int | None) -> tuple[list[Split], int]:
             cannot be decoded, or there are several sizes and no `size`; the message names the array or the image.
     """
     held = _arrays(path)
-    _want(path, "classes", held["classes"], held["classes"].ndim == 1 and len(held["classes"]) > 0, "(C,), C ≥ 1")
+    _want(path, "classes", held["classes"], held["classes"].ndim == 1 and len(held["classes"]) > 1, "(C,), C ≥ 2")
     classes, splits = len(held["classes"]), []
     for split in SPLITS:
         jpeg, offsets, labels = (held[f"{split}_{part}"] for part in PARTS)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from itrd_distill.data.check import check_split
+from itrd_distill.data.check import check_classes, check_split
 from itrd_distill.data.decode import decode
 from itrd_distill.data.images import FileImages, ImageData
 from itrd_distill.data.memory import Split, colour, in_memory, resize
@@ -78,6 +78,7 @@ def tiny_imagenet(root: Path, download: bool, size: Count = 32, train_images: Co
     if not classes or not annotations.is_file():
         raise _missing("TinyImageNet", root, "tiny-imagenet-200/train/n*/images/*.JPEG, tiny-imagenet-200/val/images",
                        "from cs231n.stanford.edu/tiny-imagenet-200.zip")  # fmt: skip
+    check_classes(len(classes), str(folder / "train"))
     train = []
     for i, name in enumerate(classes):
         files = sorted((folder / "train" / name).rglob("*.JPEG"))
@@ -104,6 +105,7 @@ def imagenet(root: Path, download: bool, size: Count = 224) -> ImageData:
             f"{root / 'train'} and {root / 'val'} must hold the same classes, but {len(alone)} are in one alone: "
             + ", ".join(alone[:3])
         )
+    check_classes(len(splits[0].classes), str(root / "train"))
     finish = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(**_IMAGENET)]
     transforms = [
         v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *finish]),

@@ -1,8 +1,7 @@
 """Files of a run: written whole or not at all, read without executing anything."""
 
 import os
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from itrd_distill.models import create_model
-from itrd_distill.training.reading import read_checkpoint
+from itrd_distill.training.reading import check_sums, read_checkpoint
 from itrd_distill.training.weights import differences, find_state, number_of_classes, unread
 
 # Of a model that is made to see how many classes weights have.
@@ -42,10 +41,7 @@ def load_whole(path: Path) -> Any:
         FileNotFoundError: there is no such file.
         Exception: of many kinds, where the file is cut short, overwritten or none of torch.save's.
     """
-    # PyTorch itself does not look at the checksums, and a crash can leave zeros in a file of the right length.
-    with zipfile.ZipFile(path) as archive:
-        if archive.testzip() is not None:
-            raise zipfile.BadZipFile("a checksum does not match")
+    check_sums(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -78,7 +74,7 @@ def load_model(path: str | Path, name: str, num_classes: int | None = None) -> n
         found = number_of_classes(model.state_dict(), state, _SOME_CLASSES)
         model = model if found == _SOME_CLASSES else create_model(name, found)
     if told := differences(model.state_dict(), state):
-        holds = f"; it says that it holds {content['name']}" if isinstance(content.get("name"), str) else ""
+        holds = f"; it says that it holds {content['name']}" if isinstance(dict.get(content, "name"), str) else ""
         raise ValueError(
             f"{path} does not fit {name}{f' with {num_classes} classes' if num_classes else ''}: {told}{holds}"
             f"{unread(content)}"
@@ -90,5 +86,5 @@ def load_model(path: str | Path, name: str, num_classes: int | None = None) -> n
 def known_accuracy(path: str | Path) -> float | None:
     """The test accuracy that was noted beside the weights by `save_model`; other people's checkpoints do not say it."""
     content = read_checkpoint(path)
-    accuracy = content.get("test_accuracy") if isinstance(content, Mapping) else None
+    accuracy = dict.get(content, "test_accuracy") if isinstance(content, dict) else None
     return accuracy if isinstance(accuracy, float) else None

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from itrd_distill.data import ImageData
+from itrd_distill.data import ImageData, Images
 from itrd_distill.data.check import check_split
 from itrd_distill.training.files import load_model
 from itrd_distill.training.settings import Recipe
@@ -47,6 +47,15 @@ def load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
     teacher = load_model(recipe.teacher.checkpoint, recipe.teacher.model)
     check_fit(teacher, f"teacher {recipe.teacher.model}", data, classes=False)
     return teacher
+
+
+@torch.no_grad()
+def widths(model: nn.Module, images: Images) -> tuple[int, int]:
+    """How many logits and how many penultimate features the model gives an image."""
+    training, device = model.training, next(model.parameters()).device
+    logits, features = model.eval()(images.__getitems__([(0, 0)]).images.to(device), return_features=True)
+    model.train(training)
+    return logits.shape[1], features.penultimate.shape[1]
 
 
 @torch.no_grad()

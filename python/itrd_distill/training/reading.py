@@ -2,14 +2,16 @@
 
 import importlib
 import pickle
-import pickletools
 import re
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
+
+from itrd_distill.training.pickles import Survey, survey
 
 SAVE_STATE_DICT = "save the weights alone where the model was made, by torch.save(model.state_dict(), PATH)"
 _AGAIN = "copy or download it again"
@@ -21,6 +23,10 @@ _OTHER_FILES = {
     b"\x89hdf": "it is an HDF5 file: save the weights with PyTorch",
     b"\x1f\x8b": "it is a gzip archive: unpack it",
 }
+_ZIP = b"PK"
+_CHUNK = 2**20
+_PROTOCOL = 2  # of pickle, in which torch.save writes if it is not told otherwise
+_PLAIN = "torch.storage._load_from_bytes"  # what pickle itself, without torch.save, makes of tensors
 _LEGACY_PICKLES = 4  # a magic number, the version, the machine, and what was saved
 # What every state_dict names, and torch.load rebuilds by itself.
 _TENSORS = re.compile(
@@ -42,6 +48,24 @@ class Unread:
         pass
 
 
+class _Mapping(Unread):
+    """Stands for a subclass of dict, or what else is filled as one: its objects are plain, and all that they hold."""
+
+    def __new__(cls, *_, **__) -> OrderedDict:
+        # Of a dict itself torch.load sets no attributes.
+        return OrderedDict()
+
+
+class _List(Unread):
+    """Stands for a subclass of list, or what else is filled as one."""
+
+    def __new__(cls, *_, **__) -> list:
+        return []
+
+
+_STAND_INS: dict[type | None, type] = {dict: _Mapping, list: _List, None: Unread}
+
+
 def read_checkpoint(path: str | Path) -> Any:
     """What the file holds; an object that is no tensor, number, text, list or mapping is an `Unread`.
 
@@ -61,9 +85,25 @@ def read_checkpoint(path: str | Path) -> Any:
         if start[8:9] == b"{":
             return _safetensors(path)
         _check_kind(path, start)
-        return _pickled(path)
+        return _pickled(path, zipped=start.startswith(_ZIP))
     except _NoCheckpointError as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error.__cause__
+
+
+def check_sums(path: Path) -> None:
+    """Read an archive of torch.save's to the end, of which PyTorch does not look at the checksums.
+
+    A crash can leave zeros in a file of the right length. A checksum of 0 is none: torch.save can leave them out.
+
+    Raises:
+        Exception: of many kinds, mostly zipfile.BadZipFile, where it is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            if part.CRC != 0:
+                with archive.open(part) as file:
+                    while file.read(_CHUNK):
+                        pass
 
 
 class _NoCheckpointError(Exception):
@@ -76,12 +116,15 @@ def _check_kind(path: Path, start: bytes) -> None:
     for beginning, told in _OTHER_FILES.items():
         if start.lstrip().lower().startswith(beginning):
             raise _NoCheckpointError(told)
-    if not start.startswith(b"PK"):
+    if not start.startswith(_ZIP):
         return
-    if not zipfile.is_zipfile(path):
+    try:
+        names = {Path(part).name for part in _parts(path)} if zipfile.is_zipfile(path) else None
+    # Damaged archives end in exceptions of zipfile, struct, codecs, the operating system and others.
+    except Exception as error:
+        raise _damaged(error) from error
+    if names is None:
         raise _NoCheckpointError(f"its end is missing: {_AGAIN}")
-    with zipfile.ZipFile(path) as archive:
-        names = {Path(name).name for name in archive.namelist()}
     if "constants.pkl" in names:
         raise _NoCheckpointError(f"it is a TorchScript archive, which is a program: {SAVE_STATE_DICT}")
     if "data.pkl" not in names:
@@ -100,47 +143,54 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
         raise _NoCheckpointError(f"it is a safetensors file, but damaged ({error}): {_AGAIN}") from error
 
 
-def _pickled(path: Path) -> Any:
-    foreign = _foreign_classes(path)
-    pickled = _NoCheckpointError(
-        f"it is a pickle of {', '.join(foreign[:3])}{', …' * (len(foreign) > 3)}, and to read that is to run code of "
-        f"its own: {SAVE_STATE_DICT}"
-    )
+def _pickled(path: Path, zipped: bool) -> Any:
+    found = Survey(_PROTOCOL, {})
+    foreign: list[str] = []
     try:
-        with torch.serialization.safe_globals([(type(name, (Unread,), {}), name) for name in foreign]):
+        if zipped:
+            check_sums(path)
+        found = _survey(path, zipped)
+        foreign = [name for name in found.names if not _TENSORS.fullmatch(name)]
+        stand_ins = [(type(name, (_STAND_INS[found.names[name]],), {}), name) for name in foreign]
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    # Damaged files end in exceptions of pickle, struct, torch and others.
+    # As above, and in exceptions of pickle and torch.
     except Exception as error:
-        if foreign and isinstance(error, pickle.UnpicklingError):
-            raise pickled from error
-        told = f"it is damaged, or no file of PyTorch's ({type(error).__name__}): {_AGAIN}"
-        raise _NoCheckpointError(told) from error
+        # A subclass of Tensor ends in a TypeError, for nothing can stand for it.
+        if foreign and isinstance(error, (pickle.UnpicklingError, TypeError)):
+            raise _pickle_of(foreign) from error
+        if isinstance(error, pickle.UnpicklingError) and (found.protocol > _PROTOCOL or _PLAIN in found.names):
+            raise _NoCheckpointError(
+                f"it is a pickle of protocol {found.protocol} that PyTorch cannot read without running what is in it: "
+                f"{SAVE_STATE_DICT}"
+            ) from error
+        raise _damaged(error) from error
     if isinstance(content, Unread):
-        raise pickled
+        raise _pickle_of(foreign)
     return content
 
 
-def _foreign_classes(path: Path) -> list[str]:
-    """The classes and functions that a file names beside those of tensors, in their order."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            (name,) = (name for name in archive.namelist() if Path(name).name == "data.pkl")
-            with archive.open(name) as file:
-                found = dict.fromkeys(_globals(file, 1))
-    else:
+def _pickle_of(foreign: list[str]) -> _NoCheckpointError:
+    return _NoCheckpointError(
+        f"it is a pickle of {', '.join(foreign[:3])}{', …' * (len(foreign) > 3)}, and to read that is to run code of "
+        f"its own: {SAVE_STATE_DICT}"
+    )
+
+
+def _damaged(error: Exception) -> _NoCheckpointError:
+    return _NoCheckpointError(f"it is damaged, or no file of PyTorch's ({type(error).__name__}): {_AGAIN}")
+
+
+def _survey(path: Path, zipped: bool) -> Survey:
+    if not zipped:
         with open(path, "rb") as file:
-            found = dict.fromkeys(_globals(file, _LEGACY_PICKLES))
-    return [name for name in found if not _TENSORS.fullmatch(name)]
+            return survey(file, _LEGACY_PICKLES)
+    (name,) = (part for part in _parts(path) if Path(part).name == "data.pkl")
+    with zipfile.ZipFile(path) as archive, archive.open(name) as file:
+        return survey(file, 1)
 
 
-def _globals(file: BinaryIO, pickles: int) -> Iterator[str]:
-    """What the next pickles in the file name, up to where they are no pickles any more, which torch.load will say."""
-    try:
-        for _ in range(pickles):
-            for operation, argument, _ in pickletools.genops(file):
-                if operation.name == "GLOBAL":
-                    module, _, name = argument.partition(" ")
-                    # Python 2's name for it, which pickle has kept.
-                    yield f"{'builtins' if module == '__builtin__' else module}.{name}"
-    except Exception:
-        return
+def _parts(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()

@@ -11,6 +11,7 @@ from itrd_distill.losses import Outputs
 from itrd_distill.models import Features
 from itrd_distill.stopping import looking
 from itrd_distill.training.kept import kept, make_folder
+from itrd_distill.training.matching import widths
 from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.settings import Recipe
 
@@ -34,6 +35,10 @@ class TeacherCache(L.Callback):
     def __init__(self, folder: Path, teacher: nn.Module, data: ImageData, recipe: Recipe) -> None:
         self.teacher, self.images, self.recipe = teacher, data.train, recipe
         self.folder = folder / fingerprint(teacher, data, recipe.trainer.precision)
+        self.shapes = {
+            name: (len(self.images), width)
+            for name, width in zip(("logits", "penultimate"), widths(teacher, self.images), strict=True)
+        }
         # At once, lest a run die of it when it has begun.
         make_folder(self._file(0), _REMEDY)
 
@@ -45,7 +50,7 @@ class TeacherCache(L.Callback):
                 held = kept(
                     self._file(epoch),
                     self.folder.name,
-                    dict.fromkeys(("logits", "penultimate"), len(self.images)),
+                    self.shapes,
                     lambda: self._compute(epoch, trainer, module.device),
                     _REMEDY,
                 )

@@ -47,13 +47,15 @@ def find_state(content: Any, own: State, called: str) -> dict[str, Tensor]:
     return {shared + name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
 
 
-def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(content, Mapping):
-        for name, value in content.items():
+def _tensors(content: Any, place: str = "", around: tuple[dict, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    # One may stand in itself, such as a configuration that knows its parent.
+    if isinstance(content, dict) and not any(content is outer for outer in around):
+        # By its class's method, which attributes that a file gives to the object cannot hide.
+        for name, value in dict.items(content):
             if isinstance(value, Tensor):
                 yield _WRAPPERS.sub("", f"{place}{name}"), value
             else:
-                yield from _tensors(value, f"{place}{name}.")
+                yield from _tensors(value, f"{place}{name}.", (*around, content))
 
 
 def _prefix(found: Counter[str], all_of_them: int, called: str) -> str:
@@ -78,7 +80,7 @@ def _needed(name: str) -> bool:
 
 def unread(content: Any) -> str:
     """A remark on the objects in a file that were left out, if there are any."""
-    values = content.values() if isinstance(content, Mapping) else ()
+    values = dict.values(content) if isinstance(content, dict) else ()
     classes = {type(value).__name__ for value in values if isinstance(value, Unread)}
     if not classes:
         return ""
