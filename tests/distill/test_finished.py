@@ -40,9 +40,9 @@ def test_a_comparison_takes_no_run_of_another_teacher_or_other_images_for_finish
     torch.save(create_model("convnet_32_64", 10).state_dict(), "teacher.pt")
     with pytest.raises(SystemExit, match="kd/seed0 holds a run with other settings .*the teacher's weights, digest"):
         compare(*compared)
-    # Without a distillation loss the teacher is not looked at.
-    compare("--methods", "none", *compared[3:])
-    assert "none, seed 0: " in capsys.readouterr().out
+    # Without a distillation loss neither the teacher nor options are looked at.
+    compare("--methods", "none", *compared[3:], "--loss.options.temperature", "3")
+    assert "(finished before)" in capsys.readouterr().out
     monkeypatch.setattr("itrd_distill.compare.create_data", other_images)
     with pytest.raises(SystemExit, match="none/seed0 holds a run with other settings .*the images, digest"):
         compare(*compared)
