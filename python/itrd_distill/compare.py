@@ -1,5 +1,6 @@
 """Methods × seeds of one pair of models, skipping what is finished, and the page that sets them side by side."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,15 +18,14 @@ from itrd_distill.models import create_model
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
 from itrd_distill.results import write_results
 from itrd_distill.speed import measure_speeds
-from itrd_distill.training.checkpoints import latest
 from itrd_distill.training.files import known_accuracy
 from itrd_distill.training.matching import load_teacher
 from itrd_distill.training.ownership import InUse, owned
 from itrd_distill.training.record import Record, digests_of
-from itrd_distill.training.result import RunResult, finished
+from itrd_distill.training.result import RunResult, look
 from itrd_distill.training.run import assemble, train
 from itrd_distill.training.settings import Recipe
-from itrd_distill.transfer import images_to_probe, transfer
+from itrd_distill.transfer import images_to_probe, look_at_probes, transfer
 
 # Seconds that another comparison in the same folder is given to write its pages.
 WAIT = 60.0
@@ -68,14 +68,28 @@ def compare(
         pass
     data = create_data(first.data.name, first.data.root, first.data.download, **first.data.options)
     others = images_to_probe(transfer_to, first.teacher.model) if transfer_to is not None else None
+    wanted = _runs(recipes, seeds, out)
+
+    def look_at_all(digests: dict[str, str]) -> dict[Path, RunResult]:
+        found = _results(wanted, digests)
+        if transfer_to is not None:
+            look_at_probes(transfer_to, first, wanted.values(), found, others, out)
+        return found
+
     if train_teacher is not None and first.teacher.checkpoint and not Path(first.teacher.checkpoint).is_file():
+        if rank_zero_only.rank == 0:
+            look_at_all(digests_of(data))
         train_teacher()
     teacher = load_teacher(first, data)
     told = {**asdict(first.teacher), "test_accuracy": known_accuracy(first.teacher.checkpoint)}
     del told["cache"]
     for recipe in recipes.values():
         assemble(recipe, create_model(recipe.student, data.num_classes), teacher, data)
-    runs = _train_all(recipes, seeds, out, data, teacher, console)
+    digests, found = {}, {}
+    if rank_zero_only.rank == 0:
+        digests = digests_of(data, teacher=teacher)
+        found = look_at_all(digests)
+    runs = _train_all(wanted, found, data, teacher, digests, console)
     report = out / "report.html"
     if rank_zero_only.rank != 0:
         # The processes beside the first help to train, and that is done.
@@ -94,46 +108,76 @@ def compare(
     return report
 
 
+def _runs(recipes: dict[str, Recipe], seeds: int, out: Path) -> dict[Path, Recipe]:
+    """All that a comparison consists of, by folder, in the methods' order."""
+    return {
+        out / method / f"seed{seed}": replace(recipe, method=method, seed=seed)
+        for method, recipe in recipes.items()
+        for seed in range(seeds)
+    }
+
+
+def _results(runs: dict[Path, Recipe], digests: dict[str, str]) -> dict[Path, RunResult]:
+    """Those of the runs that are complete.
+
+    Raises:
+        ValueError: a folder holds what the comparison may neither take nor go on with.
+    """
+    found = {}
+    for directory, recipe in runs.items():
+        if directory.exists():
+            # A folder in use is looked at when its turn comes.
+            with contextlib.suppress(InUse), owned(directory):
+                result, _ = look(directory, Record.of(recipe, digests))
+                if result is not None:
+                    found[directory] = result
+    return found
+
+
 def _train_all(
-    recipes: dict[str, Recipe], seeds: int, out: Path, data: ImageData, teacher: nn.Module, console: Console
+    runs: dict[Path, Recipe],
+    found: dict[Path, RunResult],
+    data: ImageData,
+    teacher: nn.Module,
+    digests: dict[str, str],
+    console: Console,
 ) -> list[RunResult]:
-    """Every method's run with every seed, in the methods' order; what is finished is read, what was started goes on."""
-    digests = digests_of(data, teacher=teacher) if rank_zero_only.rank == 0 else {}
-    found: dict[tuple[str, int], RunResult] = {}
+    """Every run's result, in their order; what is `found` complete is taken, what was started goes on."""
+    results: dict[Path, RunResult] = {}
     # Seed by seed: whoever stops early has every method.
-    left = [(method, seed) for seed in range(seeds) for method in recipes]
+    left = sorted(runs, key=lambda directory: runs[directory].seed)
     for again in (False, True):
         busy = []
-        for method, seed in left:
-            recipe = replace(recipes[method], method=method, seed=seed)
-            directory = out / method / f"seed{seed}"
+        for directory in left:
+            recipe = runs[directory]
             try:
                 with owned(directory):
-                    result, how = _once(recipe, directory, data, teacher, digests)
+                    result, how = _once(recipe, directory, found.get(directory), data, teacher, digests)
             except InUse as error:
                 # Another comparison beside this one is at it; several processes cannot change their order each alone.
                 if again or recipe.trainer.devices != 1:
                     raise
                 say(f"{error}; going on with the others first")
-                busy.append((method, seed))
+                busy.append(directory)
                 continue
             if rank_zero_only.rank == 0:
-                console.print(f"{method}, seed {seed}: {100 * result.test_accuracy:.2f} % ({how})")
-            found[method, seed] = result
+                console.print(f"{recipe.method}, seed {recipe.seed}: {100 * result.test_accuracy:.2f} % ({how})")
+            results[directory] = result
         left = busy
-    return [found[method, seed] for method in recipes for seed in range(seeds)]
+    return [results[directory] for directory in runs]
 
 
 def _once(
-    recipe: Recipe, directory: Path, data: ImageData, teacher: nn.Module, digests: dict[str, str]
+    recipe: Recipe,
+    directory: Path,
+    found: RunResult | None,
+    data: ImageData,
+    teacher: nn.Module,
+    digests: dict[str, str],
 ) -> tuple[RunResult, str]:
     """The run's result, and how it came to be."""
-
-    def look() -> tuple[RunResult | None, Path | None]:
-        result = finished(directory, Record.of(recipe, digests))
-        return result, None if result else latest(directory)
-
-    result, checkpoint = _agreed(look)
+    record = Record.of(recipe, digests)
+    result, checkpoint = _agreed(lambda: (found, None) if found is not None else look(directory, record))
     if result is not None:
         return result, "finished before"
     return train(recipe, directory, data=data, teacher=teacher, checkpoint=checkpoint, digests=digests)[1], "trained"

@@ -9,8 +9,9 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from itrd_distill.compare import compare
+from itrd_distill.lines import say
 from itrd_distill.options import Count, Weight, check, hint_of
-from itrd_distill.recipes import teacher_recipe
+from itrd_distill.recipes import resolve, teacher_recipe
 from itrd_distill.report import Sweep
 from itrd_distill.training.command import train_command
 from itrd_distill.training.settings import Recipe, TeacherSettings
@@ -29,8 +30,11 @@ def compare_command(own: Namespace, arguments: list[str], parse: Parse) -> None:
     """
     _check(own, arguments)
     if own.sweep is None:
-        recipes = {method: parse(f"{own.pair}-{method}", arguments) for method in own.methods}
+        recipes = {method: _recipe(own.pair, method, arguments, parse) for method in own.methods}
         sweep = None
+        for method, recipe in recipes.items():
+            if unread := _unread(recipe):
+                say(f"method {method} has no distillation loss: {', '.join(unread)} will not be looked at")
     else:
         recipes, sweep = _swept(own, arguments, parse)
     for recipe in recipes.values():
@@ -43,7 +47,7 @@ def compare_command(own: Namespace, arguments: list[str], parse: Parse) -> None:
         train_teacher=lambda: _train_teacher(own, arguments, parse, next(iter(recipes.values())).teacher),
         speed_seconds=own.speed_seconds,
         command=shlex.join(["itrd-distill", "compare", *arguments]),
-        transfer_to=_probe(own, arguments, parse) if own.probe else None,
+        transfer_to=_probe(own, next(iter(recipes.values())).student, arguments, parse) if own.probe else None,
     )
 
 
@@ -51,9 +55,28 @@ def _check(own: Namespace, arguments: list[str]) -> None:
     check("--teacher-epochs", own.teacher_epochs, Count | None)
     check("--speed-seconds", own.speed_seconds, Weight)
     _once("--methods", own.methods)
-    for option, instead in (("--seed", "--seeds says how many"), ("--method", "--methods says which")):
+    for option, instead in (
+        ("--seed", "--seeds says how many"),
+        ("--method", "--methods says which"),
+        ("--loss.name", "--methods says which"),
+    ):
         if any(argument.split("=")[0] == option for argument in arguments):
             raise ValueError(f"{option} is none of compare's: it runs several, and {instead}")
+
+
+def _recipe(pair: str, method: str, arguments: list[str], parse: Parse) -> Recipe:
+    """A method's recipe with the command line's options, among them a recipe file's, of which none changes its loss."""
+    recipe = parse(f"{pair}-{method}", arguments)
+    own = resolve(f"{pair}-{method}")["loss"]["name"]
+    if recipe.loss.name != own:
+        raise ValueError(
+            f"loss.name is {recipe.loss.name}, but that of method {method} is {own}: leave it out, --methods says which"
+        )
+    return recipe
+
+
+def _unread(recipe: Recipe) -> list[str]:
+    return [f"loss.options.{name}" for name in recipe.loss.options] if recipe.loss.name == "none" else []
 
 
 def _once(option: str, named: list[str]) -> None:
@@ -61,8 +84,7 @@ def _once(option: str, named: list[str]) -> None:
         raise ValueError(f"{option} names {', '.join(twice)} twice: give each once")
 
 
-def _probe(own: Namespace, arguments: list[str], parse: Parse) -> Recipe:
-    student = own.pair.rpartition("-")[2]
+def _probe(own: Namespace, student: str, arguments: list[str], parse: Parse) -> Recipe:
     shared = _kept(arguments, ("--data.root", "--data.download", "--trainer.accelerator"))
     return parse(f"{own.probe}/{student}", [own.pair, *shared])
 
@@ -85,9 +107,11 @@ def _swept(own: Namespace, arguments: list[str], parse: Parse) -> tuple[dict[str
     titles = [f"{method}, {name} = {value:g}" for value in values]
     _once("--sweep", titles)
     recipes = {
-        title: parse(f"{own.pair}-{method}", [*arguments, f"--{setting}={text}"])
+        title: _recipe(own.pair, method, [*arguments, f"--{setting}={text}"], parse)
         for title, text in zip(titles, texts, strict=True)
     }
+    if setting in _unread(recipes[titles[0]]):
+        raise ValueError(f"--sweep varies {setting}, but method {method} has no distillation loss that would read it")
     return recipes, Sweep(name, dict(zip(titles, values, strict=True)))
 
 

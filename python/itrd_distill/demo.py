@@ -12,8 +12,9 @@ from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.ownership import holds_run, owned
-from itrd_distill.training.record import Record
-from itrd_distill.training.run import RunResult, train
+from itrd_distill.training.record import Record, digests_of
+from itrd_distill.training.result import RunResult, digests_in
+from itrd_distill.training.run import train
 from itrd_distill.training.settings import DataSettings, LossSettings, OptimizerSettings, Recipe, TrainerSettings
 
 TEACHER, STUDENT = "convnet_32_64", "convnet_8_16"
@@ -62,7 +63,8 @@ def _demo(seeds: int, epochs: int, out: Path, console: Console) -> Path:
         for method, loss in METHODS.items()
         for seed in range(seeds)
     }
-    _check_own(out, {out / "teacher": of_teacher, **students}, console)
+    own = {directory: Record.of(recipe, digests_of(few)) for directory, recipe in students.items()}
+    _check_own(out, {out / "teacher": Record.of(of_teacher, digests_of(full)), **own}, console)
 
     total = of_teacher.trainer.epochs + len(students) * epochs
     with _progress(console) as progress:
@@ -87,12 +89,12 @@ def _demo(seeds: int, epochs: int, out: Path, console: Console) -> Path:
     return report
 
 
-def _check_own(out: Path, runs: dict[Path, Recipe], console: Console) -> None:
-    """A ValueError if the folder holds something else than an earlier demo; that one is replaced."""
+def _check_own(out: Path, runs: dict[Path, Record], console: Console) -> None:
+    """A ValueError if the folder holds something else than an earlier demo; that one, however long, is replaced."""
     earlier = [directory for directory in (out, *runs) if holds_run(directory)]
     for directory in earlier:
         own = directory in runs and (directory / "recipe.yaml").is_file()
-        if not own or Record.beside(directory, {}).changes(Record.of(runs[directory], {}), longer=True):
+        if not own or Record.beside(directory, digests_in(directory)).changes(runs[directory], ["trainer.epochs"]):
             raise ValueError(f"{directory} holds a run that is none of the demo's: choose another --out")
     if earlier:
         console.print(f"The demo that was in {out} is replaced", soft_wrap=True)

@@ -60,8 +60,13 @@ _WORDS = {int: "an integer", float: "a finite number", bool: "true or false", st
 
 def check(name: str, value: object, hint: Any) -> None:
     """Raise a ValueError that names the setting and what it may be, unless the value is what the annotation says."""
-    if not _fits(value, hint):
-        raise ValueError(f"{name} must be {expected(hint)}, got {value!r}")
+    if wrong := misfit(name, value, hint):
+        raise ValueError(wrong)
+
+
+def misfit(name: str, value: object, hint: Any) -> str:
+    """What the value must be and is not, in words; empty if it is what the annotation says."""
+    return "" if _fits(value, hint) else f"{name} must be {expected(hint)}, got {value!r}"
 
 
 def check_fields(settings: object, prefix: str = "") -> None:

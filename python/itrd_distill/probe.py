@@ -16,7 +16,8 @@ from itrd_distill.training.matching import check_fit, widths
 from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.record import digests_of
-from itrd_distill.training.run import RunResult, train
+from itrd_distill.training.result import RunResult, digests_in
+from itrd_distill.training.run import train
 from itrd_distill.training.settings import Recipe
 
 _FEATURES = "features.pt"
@@ -43,13 +44,20 @@ def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:
     directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
     with owned(directory):
         if holds_run(directory):
-            if not (directory / _FEATURES).is_file():
+            if not _is_probe(directory):
                 raise ValueError(f"{directory} holds a run that is no probe: choose another --out")
             console().print(f"The probe that was in {directory} is replaced", soft_wrap=True)
         result = train_probe(recipe, weights, directory)
     accuracy = f"{100 * result.test_accuracy:.2f} % test accuracy"
     console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
     return result
+
+
+def _is_probe(directory: Path) -> bool:
+    """Whether the run in a folder is a probe: it notes of which model it is. Older ones note nothing but have features,
+    which alone say little: they also stay where a probe was replaced by another run."""
+    digests = digests_in(directory)
+    return "model" in digests if digests else (directory / _FEATURES).is_file()
 
 
 def train_probe(

@@ -1,9 +1,10 @@
 """What a comparison's students have learnt that is of use on other images: Table 4 of the paper for all its runs."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -14,10 +15,10 @@ from itrd_distill.report import Experiment, Model, summarise, table, versions, w
 from itrd_distill.results import write_results
 from itrd_distill.training.files import load_model
 from itrd_distill.training.matching import check_fit
-from itrd_distill.training.ownership import owned
+from itrd_distill.training.ownership import InUse, owned
 from itrd_distill.training.provenance import data_digest, weights_digest
 from itrd_distill.training.record import Record
-from itrd_distill.training.result import RunResult, finished
+from itrd_distill.training.result import RunResult, look
 from itrd_distill.training.settings import Recipe
 
 
@@ -32,6 +33,57 @@ def images_to_probe(recipe: Recipe, teacher: str) -> ImageData:
     for name in (recipe.student, teacher):
         check_fit(create_model(name, data.num_classes), f"--probe {data.name}: {name}", data, classes=False)
     return data
+
+
+class _Probe(NamedTuple):
+    """One of a comparison's: what it is, whose weights it is of, and where it goes."""
+
+    recipe: Recipe
+    weights: Path
+    directory: Path
+
+    def record(self, data: str) -> Record:
+        """`data`: digest of the images."""
+        there = self.weights.is_file()
+        model = weights_digest(load_model(self.weights, self.recipe.student)) if there else "none yet"
+        return Record.of(self.recipe, {"data": data, "model": model})
+
+
+def look_at_probes(
+    recipe: Recipe,
+    comparison: Recipe,
+    runs: Collection[Recipe],
+    complete: Collection[Path],
+    data: ImageData,
+    out: Path,
+) -> None:
+    """Look at the folders of all probes and at the weights that are there, before the first run of a comparison begins.
+
+    Args:
+        recipe, comparison, data, out: as in `transfer`.
+        runs: all that the comparison consists of.
+        complete: folders of those that are.
+
+    Raises:
+        ValueError: a folder holds something else than its probe, or a run that is complete has lost its weights.
+    """
+    *of_students, of_teacher = _probes(recipe, comparison, runs, out)
+    for probe in of_students:
+        if probe.weights.parent in complete:
+            try:
+                load_model(probe.weights, recipe.student)
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"--probe needs {probe.weights} of a run that is finished ({error}): remove "
+                    f"{probe.weights.with_name('run.json')} to have it made again from the last checkpoint"
+                ) from error
+    made_from = data_digest(data)
+    # A teacher that is yet to be trained is looked at again when it is.
+    for probe in [*of_students, of_teacher] if of_teacher.weights.is_file() else of_students:
+        # A folder in use is looked at when its turn comes.
+        if probe.directory.exists():
+            with contextlib.suppress(InUse), owned(probe.directory):
+                look(probe.directory, probe.record(made_from))
 
 
 def transfer(
@@ -61,14 +113,12 @@ def transfer(
     """
     folder = out / f"probe-{recipe.data.name}"
     made_from = data_digest(data)
+    *of_students, of_teacher = _probes(recipe, comparison, runs, out)
     results = []
-    for run in runs:
-        own = replace(recipe, method=run.method, seed=run.seed)
-        weights = out / run.method / f"seed{run.seed}" / "weights.pt"
-        results.append(_once(own, weights, folder / run.method / f"seed{run.seed}", data, made_from))
+    for run, probe in zip(runs, of_students, strict=True):
+        results.append(_once(probe, data, made_from))
         console.print(f"{run.method}, seed {run.seed}: {100 * results[-1].test_accuracy:.2f} % by a linear classifier")
-    of_teacher = replace(recipe, student=teacher["model"], method="teacher")
-    taught = _once(of_teacher, Path(teacher["checkpoint"]), folder / "teacher", data, made_from)
+    taught = _once(of_teacher, data, made_from)
     teacher_row = Model(teacher["model"], taught.parameters, taught.test_accuracy)
     page = Experiment(
         title=f"A linear classifier on the frozen {recipe.student}",
@@ -92,8 +142,20 @@ def transfer(
     return folder / "report.html"
 
 
-def _once(recipe: Recipe, weights: Path, directory: Path, data: ImageData, made_from: str) -> RunResult:
-    digests = {"data": made_from, "model": weights_digest(load_model(weights, recipe.student))}
-    with owned(directory):
-        done = finished(directory, Record.of(recipe, digests))
-        return done or train_probe(recipe, weights, directory, data, digests)
+def _probes(recipe: Recipe, comparison: Recipe, runs: Iterable[Recipe | RunResult], out: Path) -> Iterator[_Probe]:
+    """Those of all students, and the teacher's after them."""
+    folder = out / f"probe-{recipe.data.name}"
+    for run in runs:
+        place = Path(str(run.method), f"seed{run.seed}")
+        own = replace(recipe, method=run.method, seed=run.seed)
+        yield _Probe(own, out / place / "weights.pt", folder / place)
+    teacher = comparison.teacher
+    own = replace(recipe, student=teacher.model, method="teacher")
+    yield _Probe(own, Path(str(teacher.checkpoint)), folder / "teacher")
+
+
+def _once(probe: _Probe, data: ImageData, made_from: str) -> RunResult:
+    record = probe.record(made_from)
+    with owned(probe.directory):
+        done, _ = look(probe.directory, record)
+        return done or train_probe(probe.recipe, probe.weights, probe.directory, data, record.digests)

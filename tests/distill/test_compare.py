@@ -165,6 +165,13 @@ def test_download_holds_for_students_teacher_and_probe(download, monkeypatch):
     assert seen == [*recipes, command]
 
 
+def test_the_probe_is_of_the_student_that_is_trained(monkeypatch):
+    seen = []
+    monkeypatch.setattr("itrd_distill.compare_command.compare", lambda *_, transfer_to, **__: seen.append(transfer_to))
+    compare("--methods", "kd", "--student", "convnet_32_64", "--probe", "digits")
+    assert seen[0].student == "convnet_32_64"
+
+
 def test_relative_improvement_is_the_papers():
     """Table 2 of the paper's footnote: (X − Y) / (X − KD)."""
 

@@ -175,6 +175,12 @@ def test_every_command_says_its_mistakes_in_a_line(arguments, message):
     [
         (["--seed", "3"], "--seed is none of compare's: .*--seeds says how many"),
         (["--method=x"], "--method is none of compare's"),
+        (["--methods", "kd", "--loss.name", "none"], "--loss.name is none of compare's: .*--methods says which"),
+        (
+            ["--methods", "kd", "--loss", "{name: none}"],
+            "loss.name is none, but that of method kd is kd: leave it out, --methods",
+        ),
+        (["--sweep", "loss.options.alpha=1,2", "--methods", "none"], "method none has no distillation loss that would"),
         (["--resume"], "unrecognized arguments: --resume"),
         (["--trainer.epoch", "3"], "unrecognized arguments: --trainer.epoch 3"),
         (["--trainer.epochs", "0"], "trainer.epochs must be an integer ≥ 1, got 0"),
@@ -246,6 +252,14 @@ def test_a_teacher_that_is_not_asked_is_said(monkeypatch, capsys):
     )
     assert trained(monkeypatch).loss.name == "none"
     assert capsys.readouterr().err == ""
+
+
+def test_options_that_a_method_of_a_comparison_does_not_read_are_said(monkeypatch, capsys):
+    monkeypatch.setattr("itrd_distill.compare_command.compare", lambda *_, **__: None)
+    main(["compare", PAIR, "--methods", "none", "kd", "--loss.options.temperature", "3"])
+    assert capsys.readouterr().err == (
+        "itrd-distill: method none has no distillation loss: loss.options.temperature will not be looked at\n"
+    )
 
 
 def test_good_settings_are_taken_as_before(monkeypatch):

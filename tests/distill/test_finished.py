@@ -2,6 +2,7 @@
 is looked for before it trains."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from itrd_distill.training.run import train
 from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
 
 PAIR = "digits/convnet_32_64-convnet_8_16"
+# Where a comparison trains a teacher that is not there.
+DEFAULT = "runs/digits/convnet_32_64/seed0/weights.pt"
 SMALL = ["--trainer.accelerator", "cpu", "--data.options.train_images", "100", "--data.batch_size", "20"]
 
 
@@ -37,8 +40,9 @@ def test_a_comparison_takes_no_run_of_another_teacher_or_other_images_for_finish
     torch.save(create_model("convnet_32_64", 10).state_dict(), "teacher.pt")
     with pytest.raises(SystemExit, match="kd/seed0 holds a run with other settings .*the teacher's weights, digest"):
         compare(*compared)
-    # Without a distillation loss the teacher is not looked at.
-    assert "none, seed 0: " in capsys.readouterr().out
+    # Without a distillation loss neither the teacher nor options are looked at.
+    compare("--methods", "none", *compared[3:], "--loss.options.temperature", "3")
+    assert "(finished before)" in capsys.readouterr().out
     monkeypatch.setattr("itrd_distill.compare.create_data", other_images)
     with pytest.raises(SystemExit, match="none/seed0 holds a run with other settings .*the images, digest"):
         compare(*compared)
@@ -83,6 +87,55 @@ def test_two_comparisons_side_by_side_share_their_runs(compared, tmp_path, monke
     told = capsys.readouterr()
     assert "going on with the others first" in told.err
     assert told.out.index("none, seed 0: ") < told.out.index("kd, seed 0: ") < told.out.index("Page: ")
+
+
+def weights_alone(run):
+    for path in [*run.glob("csv/*/*"), *run.glob("checkpoints/*"), run / "recipe.yaml", run / "run.json"]:
+        path.unlink()
+
+
+def results_alone(run):
+    (run / "recipe.yaml").unlink()
+    shutil.rmtree(run / "checkpoints")
+
+
+def training_run_in_place_of_the_probe(run):
+    shutil.copytree(run, run.parents[1] / "probe-digits" / run.parent.name / run.name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (None, ["--optimizer.learning_rate", "0.2"], "none/seed0 holds a run with other settings"),
+        (lambda run: (run / "run.json").write_text("{"), [], "kd/seed0/run.json is damaged"),
+        (lambda run: (run / "weights.pt").unlink(), ["--probe", "digits"], "no checkpoint at .*: remove .*run.json to"),
+        (lambda run: (run / "weights.pt").write_text("x"), ["--probe", "digits"], "--probe needs .* cannot be read"),
+        (training_run_in_place_of_the_probe, ["--probe", "digits"], "probe-digits/kd/seed0 holds a run with other"),
+        (weights_alone, [], "kd/seed0 holds an earlier run but no checkpoint to go on from"),
+        (results_alone, [], "kd/seed0 holds an earlier run but no checkpoint to go on from"),
+        (None, ["--optimizer.momentum", "0.5", "--teacher.checkpoint", DEFAULT], "none/seed0 holds a run with other"),
+    ],
+)
+def test_every_folder_is_looked_at_before_the_first_is_written_into(spoil, options, message, compared, monkeypatch):
+    out = Path("out")
+    if spoil is not None:
+        spoil(out / "kd" / "seed0")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr("itrd_distill.compare.train", None)
+    monkeypatch.setattr("itrd_distill.compare_command.train_command", None)
+    with pytest.raises(SystemExit, match=message) as refused:
+        compare("--methods", "itrd", "none", "kd", *compared[3:], *options)
+    assert len(str(refused.value).splitlines()) == 1
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_without_its_weights_is_completed_as_a_probe_says(compared):
+    run = Path("out", "kd", "seed0")
+    weights = (run / "weights.pt").read_bytes()
+    for name in ("weights.pt", "run.json"):
+        (run / name).unlink()
+    compare(*compared)
+    assert (run / "weights.pt").read_bytes() == weights
 
 
 @pytest.mark.parametrize(

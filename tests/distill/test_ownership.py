@@ -237,9 +237,32 @@ def test_a_probe_replaces_a_probe_and_nothing_else(run, tmp_path, capsys):
     assert capsys.readouterr().out.replace("\n", " ").count("is replaced") == 1
 
 
+@pytest.mark.parametrize("lost", [[], ["run.json"]])
+def test_a_probe_and_a_training_run_do_not_take_each_other_for_their_own(lost, run, tmp_path):
+    """By what they note of themselves: of the probe's features nothing is gone when another run replaces it."""
+    weights, folder = run[0] / "weights.pt", tmp_path / "probe"
+    probe = ["probe", *ARGUMENTS, "--trainer.epochs", "1", "--weights", str(weights), "--out", str(folder)]
+    main(probe)
+    for name in lost:
+        (folder / name).unlink()
+    before = content(folder)
+    for epochs in (1, 2):
+        with pytest.raises(SystemExit, match="what is trained: a probe's classifier → a whole model"):
+            start("--out", folder, "--resume", epochs=epochs)
+    assert content(folder) == before
+    start("--out", folder, "--overwrite")
+    for name in lost:
+        (folder / name).unlink()
+    before = content(folder)
+    assert "features.pt" in before
+    with pytest.raises(SystemExit, match="holds a run that is no probe: choose another --out"):
+        main(probe)
+    assert content(folder) == before
+
+
 def test_a_demo_replaces_a_demo_and_nothing_else(run, tmp_path, capsys):
-    for _ in range(2):
-        main(["demo", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "demo")])
+    for epochs in ("2", "1"):
+        main(["demo", "--seeds", "1", "--epochs", epochs, "--out", str(tmp_path / "demo")])
     assert capsys.readouterr().out.count("is replaced") == 1
     folder, before = run
     (tmp_path / "comparison" / "none").mkdir(parents=True)

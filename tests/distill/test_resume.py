@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from math import inf, nan
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def content(folder):
 
 CHANGES = [
     (["--optimizer.learning_rate", "0.01"], "optimizer.learning_rate 0.05 → 0.01"),
-    (["--trainer.epochs", "1"], "trainer.epochs is 1, but .*last.ckpt has 2 epochs already"),
+    (["--trainer.epochs", "1"], "trainer.epochs (2 → 1|is 1, but .*last.ckpt has 2 epochs already)"),
     (["--seed", "1", "--method", "other"], "method None → other; seed 0 → 1"),
     (["--optimizer.milestones", "[1]"], r"optimizer.milestones \[\] → \[1\]"),
     (["--student", "convnet_32_64"], "student convnet_8_16 → convnet_32_64"),
@@ -81,6 +82,20 @@ def test_changed_settings_are_refused_by_name(how, options, change, copy):
     with pytest.raises(SystemExit, match=change) as refused:
         main([*student_of(copy, 5), "--out", str(run), *going_on, *options])
     assert len(str(refused.value).splitlines()) == 1
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("lost", [[], ["run.json", "weights.pt"], ["run.json", "weights.pt", "recipe.yaml"]])
+def test_a_run_is_not_shortened_though_its_checkpoint_would_allow_it(lost, made, tmp_path):
+    """Its learning rate has followed the course of all five epochs; its checkpoint is of the fourth one."""
+    run = tmp_path / "run"
+    every = ["--trainer.checkpoint_every", "2", "--trainer.epochs"]
+    main([*student_of(made), "--out", str(run), *every, "5"])
+    for name in lost:
+        (run / name).unlink()
+    before = content(run)
+    with pytest.raises(SystemExit, match="trainer.epochs 5 → 4"):
+        main([*student_of(made), "--out", str(run), "--resume", *every, "4"])
     assert content(run) == before
 
 
@@ -153,7 +168,7 @@ def test_a_checkpoint_that_says_nothing_of_its_making_is_of_use_only_where_it_fi
 def test_results_without_a_checkpoint_are_not_started_anew(copy):
     shutil.rmtree(copy / "run" / "checkpoints")
     before = content(copy / "run")
-    with pytest.raises(SystemExit, match="no checkpoint to go on from: replace it by --overwrite"):
+    with pytest.raises(SystemExit, match="no checkpoint to go on from: replace it by `train --overwrite`"):
         main([*student_of(copy, 3), "--out", str(copy / "run"), "--resume"])
     assert content(copy / "run") == before
 
@@ -162,11 +177,28 @@ DAMAGES = [
     ("run.json", "", "no JSON"),
     ("run.json", '{"method": "kd", "se', "no JSON"),
     ("run.json", "[]", "it is no mapping"),
-    ("run.json", "{}", "method must be of type str, got None"),
+    ("run.json", "{}", "method must be text on one line, got None"),
     ("run.json", ("history", []), "history has no rows"),
     ("run.json", ("history", [{"epoch": 0}]), "a row of history is not like the others"),
-    ("run.json", ("test_accuracy", "good"), "test_accuracy must be of type float, got 'good'"),
-    ("run.json", ("seed", None), "seed must be of type int, got None"),
+    ("run.json", ("history", [{"epoch": "a", "loss": 1, "test_accuracy": 0}]), "history: epoch must be an integer ≥ 0"),
+    (
+        "run.json",
+        ("history", [{"epoch": 0, "loss": nan, "test_accuracy": 0}]),
+        "history: loss must be a number, got nan",
+    ),
+    (
+        "run.json",
+        ("history", [{"epoch": 0, "loss": 1, "test_accuracy": nan}]),
+        "history: test_accuracy must be a finite",
+    ),
+    ("run.json", ("test_accuracy", "good"), "test_accuracy must be a finite number ≥ 0 and ≤ 1, got 'good'"),
+    ("run.json", ("test_accuracy", nan), "test_accuracy must be a finite number ≥ 0 and ≤ 1, got nan"),
+    ("run.json", ("test_accuracy", 17.3), "test_accuracy must be a finite number ≥ 0 and ≤ 1, got 17.3"),
+    ("run.json", ("images_per_second", -1), "images_per_second must be a finite number ≥ 0, got -1"),
+    ("run.json", ("parameters", -1), "parameters must be an integer ≥ 1, got -1"),
+    ("run.json", ("seed", None), "seed must be an integer ≥ 0 and ≤ 4294967295, got None"),
+    ("run.json", ("seed", 4), "it is of method kd and seed 4, but recipe.yaml of method kd and seed 0"),
+    ("run.json", ("method", "itrd"), "it is of method itrd and seed 0, but recipe.yaml of method kd and seed 0"),
     ("run.json", ("made_from", 3), "made_from must be"),
     ("run.json", ("further", 3), "there is no further"),
     ("recipe.yaml", "", "it is no mapping of settings"),
@@ -175,6 +207,7 @@ DAMAGES = [
     ("recipe.yaml", "name: x\nstudent: convnet_8_16\n", "teacher is missing"),
     ("recipe.yaml", ("loss", "kd"), "loss is no mapping of settings"),
     ("recipe.yaml", ("trainer", {"epochs": 2}), "trainer.accelerator is missing"),
+    ("recipe.yaml", ("trainer", {"epochs": "many"}), "trainer.epochs must be an integer ≥ 1, got 'many'"),
     ("recipe.yaml", b"\xff\xfe\x00", "no YAML"),
 ]
 
@@ -196,6 +229,12 @@ def test_a_damaged_file_is_named_with_what_to_do(name, damage, message, copy):
     path.unlink()
     main([*student_of(copy), "--out", str(copy / "run"), "--resume"])
     assert len(RunResult.read(copy / "run").history) == 2
+
+
+def test_a_mean_that_left_the_range_of_its_numbers_is_no_damage(tmp_path):
+    row = {"epoch": 0, "loss": inf, "kd": nan, "test_accuracy": 0.5}
+    RunResult("kd", 0, 0.5, 100.0, 10, [row]).write(tmp_path)
+    assert RunResult.read(tmp_path).history[0]["loss"] == inf
 
 
 def test_the_record_travels_with_the_checkpoint(data, teacher, tmp_path):

@@ -77,8 +77,11 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_goes_on(path: Path, now: Record) -> None:
-    """Raise a ValueError if what is asked for is no continuation of this checkpoint's run; say what is not known."""
+def check_goes_on(path: Path, now: Record, longer: bool = True) -> None:
+    """Raise a ValueError if what is asked for is no continuation of this checkpoint's run; say what is not known.
+
+    `longer`: more epochs than that run's are a continuation.
+    """
     content = read(path)
     epochs = content["epoch"] + 1
     if now.epochs < epochs:
@@ -88,9 +91,9 @@ def check_goes_on(path: Path, now: Record) -> None:
         )
     run = path.parent.parent
     if "record" in content:
-        Record(**content["record"]).check(now, path, longer=True)
+        Record(**content["record"]).check(now, path, longer)
     elif (run / "recipe.yaml").is_file():
         # Checkpoints of older versions know nothing of their settings.
-        Record.beside(run, {}).check(now, run, longer=True)
+        Record.beside(run, {}).check(now, run, longer)
     else:
         say(f"{path} is older and does not note how it was made: taken to be of the same settings, images and teacher")

@@ -10,7 +10,7 @@ from itrd_distill.training.callbacks import Row
 from itrd_distill.training.checkpoints import latest, read
 from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.record import Record, digests_of
-from itrd_distill.training.result import RunResult, finished
+from itrd_distill.training.result import RunResult, finished, nothing_to_go_on_from
 from itrd_distill.training.run import load_inputs, train
 from itrd_distill.training.settings import Recipe
 
@@ -40,10 +40,7 @@ def train_command(
                 lines.console().print(f"Finished before, nothing is left to train: {directory}", soft_wrap=True)
                 return _tell(result, directory)
         if resume and checkpoint is None and holds_run(directory):
-            raise ValueError(
-                f"{directory} holds an earlier run but no checkpoint to go on from: replace it by --overwrite, "
-                "or choose another --out"
-            )
+            raise nothing_to_go_on_from(directory)
         result = _train(recipe, directory, data=data, teacher=teacher, digests=digests, checkpoint=checkpoint)
     if rank_zero_only.rank == 0:
         _tell(result, directory)

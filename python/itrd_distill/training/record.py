@@ -1,5 +1,6 @@
 """What a run is made from, its settings and digests of images and weights, to be compared with what is asked for."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 
 from itrd_distill.data import ImageData
 from itrd_distill.lines import say
+from itrd_distill.options import hint_of, misfit
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.provenance import data_digest, weights_digest
 from itrd_distill.training.settings import Recipe
@@ -63,22 +65,35 @@ class Record:
         return cls(settings, digests)
 
     @property
+    def flat(self) -> dict[str, Any]:
+        """All settings by their dotted names; what an older version did not know has its default."""
+        return {**_flat(asdict(Recipe())), **_flat(self.settings)}
+
+    @property
     def epochs(self) -> int:
-        return self.settings["trainer"]["epochs"]
+        return self.flat["trainer.epochs"]
+
+    @property
+    def kind(self) -> str:
+        """A probe alone notes of which model it is; of older runs, which note nothing, this is not known."""
+        return "a probe's classifier" if "model" in self.digests else "a whole model"
+
+    @property
+    def method(self) -> str:
+        """As its result calls it."""
+        return self.flat["method"] or self.flat["loss.name"]
 
     def write(self, directory: Path) -> None:
         text = yaml.safe_dump(self.settings, sort_keys=False)
         write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text, "utf-8"))
 
-    def changes(self, now: "Record", longer: bool = False) -> list[str]:
-        """What differs in `now`, by name and with both values; `longer`: but for the number of epochs."""
-        before, after = ({**_flat(asdict(Recipe())), **_flat(record.settings)} for record in (self, now))
-        ignored = set(_MACHINE)
-        if longer:
-            ignored.add("trainer.epochs")
+    def changes(self, now: "Record", but_for: Collection[str] = ()) -> list[str]:
+        """What differs in `now`, by name and with both values, but for some settings."""
+        before, after = self.flat, now.flat
+        ignored = {*_MACHINE, *but_for}
         if before["loss.name"] == after["loss.name"] == "none":
-            # Without a distillation loss the teacher is not looked at.
-            ignored |= {"teacher.model", "teacher.checkpoint"}
+            # Without a distillation loss neither the teacher nor options of a loss are looked at.
+            ignored.update(name for name in {**before, **after} if name.startswith(("teacher.", "loss.options.")))
         if "teacher" in self.digests and "teacher" in now.digests:
             # Where the same weights lie does not matter.
             ignored.add("teacher.checkpoint")
@@ -87,6 +102,8 @@ class Record:
             for name in {**before, **after}
             if name not in ignored and before.get(name) != after.get(name)
         ]
+        if self.digests and now.digests and self.kind != now.kind:
+            settings.append(f"what is trained: {self.kind} → {now.kind}")
         digests = [
             f"the {_TOLD[what]}, digest {self.digests[what]} → {digest}"
             for what, digest in now.digests.items()
@@ -95,8 +112,11 @@ class Record:
         return settings + digests
 
     def check(self, now: "Record", where: Path, longer: bool = False) -> None:
-        """Raise a ValueError if `now` is another run than the one in `where`; say what cannot be compared."""
-        if changes := self.changes(now, longer):
+        """Raise a ValueError if `now` is another run than the one in `where`; say what cannot be compared.
+
+        `longer`: more epochs make no other run. Fewer do: it has followed the learning rate's course of all of them.
+        """
+        if changes := self.changes(now, ("trainer.epochs",) if longer and now.epochs >= self.epochs else ()):
             raise ValueError(
                 f"{where} holds a run with other settings ({'; '.join(changes)}): go on with those it has, choose "
                 "another --out, or train it again (with --overwrite, or after removing it)"
@@ -122,13 +142,17 @@ class KeepRecord(L.Callback):
 
 
 def _wrong(settings: object, expected: dict[str, Any], prefix: str = "") -> str:
-    """Which of the expected keys is missing or no group of settings; empty if all are well."""
+    """Which of the expected keys is missing, no group of settings or not what it may be; empty if all are well."""
     if not isinstance(settings, dict):
         return f"{prefix.rstrip('.') or 'it'} is no mapping of settings"
     for key, value in expected.items():
         if key not in settings:
             return f"{prefix}{key} is missing"
-        if isinstance(value, dict) and (wrong := _wrong(settings[key], value, f"{prefix}{key}.")):
+        if isinstance(value, dict):
+            wrong = _wrong(settings[key], value, f"{prefix}{key}.")
+        else:
+            wrong = misfit(f"{prefix}{key}", settings[key], hint_of(Recipe, f"{prefix}{key}"))
+        if wrong:
             return wrong
     return ""
 

@@ -1,15 +1,22 @@
 """What came out of a run: run.json."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import get_type_hints
 
+from itrd_distill.options import Count, CountFromZero, Line, Share, Weight, misfit
 from itrd_distill.training.callbacks import Row
+from itrd_distill.training.checkpoints import check_goes_on, latest, read
 from itrd_distill.training.earlier import is_run
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.record import Damaged, Record
+from itrd_distill.training.settings import Seed
 
-_KINDS = {"method": str, "seed": int, "test_accuracy": float, "images_per_second": float, "parameters": int}
+# What a row of the history holds beside the means of the loss and its terms. Those may be infinite, since in half
+# precision the sum over the batches of an epoch may leave the range; the loss is never NaN, which ends a run.
+_ROW = {"epoch": CountFromZero, "test_accuracy": Share, "images_per_second": Weight}
 
 
 @dataclass
@@ -19,11 +26,11 @@ class RunResult:
     made_from: digests of the images and weights; results of older versions have none.
     """
 
-    method: str
-    seed: int
-    test_accuracy: float
-    images_per_second: float
-    parameters: int
+    method: Line
+    seed: Seed
+    test_accuracy: Share
+    images_per_second: Weight
+    parameters: Count
     history: list[Row]
     made_from: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +57,7 @@ def finished(directory: Path, now: Record, longer: bool = False) -> RunResult | 
     Args:
         directory: of the run.
         now: what is asked for.
-        longer: a run of another number of epochs is one that may go on.
+        longer: a run of fewer epochs is one that may go on.
 
     Raises:
         ValueError: the folder holds a run made from something else, or a damaged file.
@@ -62,18 +69,56 @@ def finished(directory: Path, now: Record, longer: bool = False) -> RunResult | 
         Record.beside(directory, now.digests).check(now, directory, longer)
         return None
     result = RunResult.read(directory)
-    Record.beside(directory, result.made_from).check(now, directory, longer)
+    noted = Record.beside(directory, result.made_from)
+    noted.check(now, directory, longer)
+    if (result.method, result.seed) != (noted.method, noted.flat["seed"]):
+        raise Damaged(
+            directory / "run.json",
+            f"it is of method {result.method} and seed {result.seed}, but recipe.yaml of method {noted.method} and "
+            f"seed {noted.flat['seed']}",
+        )
     return result if len(result.history) == now.epochs else None
 
 
+def look(directory: Path, now: Record) -> tuple[RunResult | None, Path | None]:
+    """What a run finds in its folder that goes on by itself with what is there: its result if it is complete, else the
+    checkpoint to go on from, or neither.
+
+    Raises:
+        ValueError: as `finished`, also of its checkpoint; or there is a run that has none.
+    """
+    if result := finished(directory, now):
+        return result, None
+    if checkpoint := latest(directory):
+        check_goes_on(checkpoint, now, longer=False)
+    elif is_run(directory):
+        raise nothing_to_go_on_from(directory)
+    return None, checkpoint
+
+
+def nothing_to_go_on_from(directory: Path) -> ValueError:
+    return ValueError(
+        f"{directory} holds an earlier run but no checkpoint to go on from: replace it by `train --overwrite`, "
+        "remove it, or choose another --out"
+    )
+
+
+def digests_in(directory: Path) -> dict[str, str]:
+    """Those of what the run in a folder is made from, by its result or its checkpoint; older runs note none."""
+    if (directory / "run.json").is_file():
+        return RunResult.read(directory).made_from
+    checkpoint = latest(directory)
+    return read(checkpoint).get("record", {}).get("digests", {}) if checkpoint else {}
+
+
 def _wrong(content: object) -> str:
-    """Which of the keys is missing, unknown or of another type; empty if all are well."""
+    """Which of the keys is missing, unknown or not what it may be; empty if all are well."""
     if not isinstance(content, dict):
         return "it is no mapping"
-    for name, kind in _KINDS.items():
-        value = content.get(name)
-        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            return f"{name} must be of type {kind.__name__}, got {value!r}"
+    hints = get_type_hints(RunResult, include_extras=True)
+    for name in [name for name in hints if name not in ("history", "made_from")]:
+        if wrong := misfit(name, content.get(name), hints[name]):
+            return wrong
     rows = content.get("history")
     if not isinstance(rows, list) or not rows:
         return "history has no rows"
@@ -84,10 +129,16 @@ def _wrong(content: object) -> str:
             or rows[0].keys() != row.keys()
         ):
             return "a row of history is not like the others"
-        if not all(isinstance(value, (int, float)) for value in row.values()):
-            return "a row of history holds something else than numbers"
+        for name, value in row.items():
+            if wrong := misfit(f"history: {name}", value, _ROW[name]) if name in _ROW else _no_mean(name, value):
+                return wrong
     digests = content.get("made_from", {})
     if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
-        return f"made_from must be of type dict of str, got {digests!r}"
-    unknown = content.keys() - {*_KINDS, "history", "made_from"}
+        return f"made_from must be a mapping to text, got {digests!r}"
+    unknown = content.keys() - hints
     return f"there is no {', '.join(sorted(unknown))}" if unknown else ""
+
+
+def _no_mean(name: str, value: object) -> str:
+    good = isinstance(value, int | float) and not (name == "loss" and math.isnan(value))
+    return "" if good else f"history: {name} must be a number, got {value!r}"
