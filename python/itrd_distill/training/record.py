@@ -62,13 +62,26 @@ class Record:
             raise Damaged(path, wrong)
         return cls(settings, digests)
 
+    @staticmethod
+    def is_one(content: object) -> bool:
+        """Whether this is a record as a mapping, as checkpoints hold it."""
+        return (
+            isinstance(content, dict)
+            and content.keys() == {"settings", "digests"}
+            and all(isinstance(part, dict) for part in content.values())
+        )
+
     @property
     def epochs(self) -> int:
         return self.settings["trainer"]["epochs"]
 
+    @property
+    def text(self) -> str:
+        """That of recipe.yaml."""
+        return yaml.safe_dump(self.settings, sort_keys=False)
+
     def write(self, directory: Path) -> None:
-        text = yaml.safe_dump(self.settings, sort_keys=False)
-        write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text, "utf-8"))
+        write_atomically(directory / "recipe.yaml", lambda path: path.write_text(self.text, "utf-8"))
 
     def changes(self, now: "Record", longer: bool = False) -> list[str]:
         """What differs in `now`, by name and with both values; `longer`: but for the number of epochs."""
