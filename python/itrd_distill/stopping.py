@@ -182,12 +182,11 @@ def _second_thread(numbers: Collection[int], act: Callable[[int], None]) -> Iter
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
 
     def listen() -> None:
-        with heard:
-            # Other signals that have a handler are heard as well.
-            while (number := heard.recv(1)) and number[0] not in numbers:
-                pass
-            if number:
-                act(number[0])
+        # Other signals that have a handler are heard as well.
+        while (number := heard.recv(1)) and number[0] not in numbers:
+            pass
+        if number:
+            act(number[0])
 
     thread = threading.Thread(target=listen, daemon=True, name="signals")
     thread.start()
@@ -197,6 +196,8 @@ def _second_thread(numbers: Collection[int], act: Callable[[int], None]) -> Iter
         signal.set_wakeup_fd(before)
         told.close()  # which ends the thread
         thread.join(1)
+        # Not before: Python complains of signals that it cannot write down.
+        heard.close()
 
 
 def _leave(number: int, advice: Advice) -> None:

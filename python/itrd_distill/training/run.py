@@ -138,7 +138,8 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
 
 
 def quieten_lightning() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
 
