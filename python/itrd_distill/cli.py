@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,12 +11,22 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader, set_loader
 
 from itrd_distill.lines import flush, line, lines_alone, say
-from itrd_distill.options import check_tree, expected, hint_of
+from itrd_distill.options import check_tree, contains_itself, expected, hint_of
 from itrd_distill.stopping import advice, stoppable
 from itrd_distill.training.settings import Recipe
 
+_load = get_loader("yaml")
+
+
+def _load_finite(text: str) -> object:
+    value = _load(text)
+    if contains_itself(value):
+        raise yaml.YAMLError("a mapping or a list contains itself")
+    return value
+
+
 # Paths may hold bytes that are no text, which YAML does not take; they are what they are.
-set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, UnicodeEncodeError))
+set_loader("yaml", _load_finite, (yaml.YAMLError, UnicodeEncodeError, RecursionError))
 
 
 class _Parser(ArgumentParser):
@@ -47,7 +58,8 @@ class _ActionRecipe(ActionConfigFile):
     def __call__(self, parser, namespace, value, option_string=None):
         from itrd_distill.recipes import resolve, settings_in
 
-        if Path(value).is_file():
+        is_file = Path(value).is_file()
+        if is_file:
             settings = settings_in(Path(value))
         else:
             try:
@@ -55,7 +67,10 @@ class _ActionRecipe(ActionConfigFile):
             except ValueError as error:
                 raise ValueError(f"{error}; nor is there a file of this name") from error
         check_tree(value, settings, Recipe)
+        before = namespace.get(self.dest) or []
         super().__call__(parser, namespace, yaml.safe_dump(settings), option_string)
+        # In place of jsonargparse's own list, which knows the text alone.
+        namespace[self.dest] = [*before, Path(value)] if is_file else before
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -71,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = ["--data.download=true" if argument == "--download" else argument for argument in arguments]
     with stoppable(advice(arguments)), lines_alone():
         try:
+            _check_out(arguments)
             chosen = parser.parse_args(recipe_first(arguments))
             if chosen.subcommand != "compare":  # whose settings are of no use without the recipes they go over
                 chosen = parser.instantiate(chosen)
@@ -80,6 +96,12 @@ def main(arguments: list[str] | None = None) -> None:
             # What the user can mend is said in a line; anything else keeps its traceback.
             # Whether it was standard output that broke shows where something is written there.
             sys.exit(line(error) if not isinstance(error, BrokenPipeError) or flush("\n") else 141)
+
+
+def _check_out(arguments: list[str]) -> None:
+    # As a path it would be the working directory.
+    if "--out=" in arguments or ("--out", "") in pairwise(arguments):
+        raise ValueError("--out must name a folder, got ''; the working directory is .")
 
 
 def recipe_first(arguments: list[str]) -> list[str]:
@@ -147,6 +169,8 @@ def _probe_parser() -> ArgumentParser:
     )
     _add_recipe(parser)
     parser.add_argument("--out", type=Path | None, help="folder of the run; if not given, runs/probe/DATA/…")
+    # So that a teacher asks for no loss, which a probe would refuse.
+    parser.set_defaults({"loss.name": "none"})
     return parser
 
 
@@ -182,9 +206,10 @@ def _train(settings: Namespace, _: list[str]) -> None:
 
     recipe = _recipe(settings)
     recipe.try_out()
-    if recipe.loss.name == "none" and recipe.distils_with():
-        say(f"loss.name is none: {', '.join(recipe.distils_with())} will not be looked at")
-    train_command(recipe, settings.out, settings.resume, settings.overwrite, settings.ckpt_path)
+    if recipe.loss.name == "none":
+        _say_unused(recipe, "loss.name is none")
+    read_from = settings.recipe or []
+    train_command(recipe, settings.out, settings.resume, settings.overwrite, settings.ckpt_path, read_from)
 
 
 def _probe(settings: Namespace, _: list[str]) -> None:
@@ -195,8 +220,14 @@ def _probe(settings: Namespace, _: list[str]) -> None:
         raise ValueError(
             f"loss.name is {recipe.loss.name}, but a probe learns by cross-entropy alone: give DATASET/MODEL"
         )
+    _say_unused(recipe, "a probe has no teacher")
     recipe.try_out()
     probe_command(recipe, settings.weights, settings.out)
+
+
+def _say_unused(recipe: Recipe, why: str) -> None:
+    if unused := recipe.distils_with():
+        say(f"{why}: {', '.join(unused)} will not be looked at")
 
 
 def _compare(settings: Namespace, arguments: list[str]) -> None:

@@ -129,6 +129,21 @@ def check_tree(whose: str, settings: Mapping[str, object], kind: type, prefix: s
             check_tree(whose, value, kind, f"{prefix}{name}.")
 
 
+def contains_itself(value: object) -> bool:
+    """Whether a mapping or a list is within itself, which YAML can say."""
+    looked_at: set[int] = set()
+
+    def returns(part: object, above: frozenset[int]) -> bool:
+        if id(part) in above:
+            return True
+        if not isinstance(part, dict | list) or id(part) in looked_at:
+            return False
+        looked_at.add(id(part))
+        return any(returns(p, above | {id(part)}) for p in (part.values() if isinstance(part, dict) else part))
+
+    return returns(value, frozenset())
+
+
 def expected(hint: Any) -> str:
     """What an annotation stands for, in words."""
     origin, parts = get_origin(hint), get_args(hint)

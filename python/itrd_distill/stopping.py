@@ -20,15 +20,19 @@ from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
+Advice = Callable[[], str]
 
 GRACE = 3.0  # seconds
 
 _ADVICE = {
-    "train": "the same command goes on from its last checkpoint with --resume (in place of --overwrite)",
+    "train": "the same command goes on from its last checkpoint with --resume (in place of --overwrite, --ckpt-path)",
     "compare": "the same command again goes on",
     "demo": "the same command again starts anew",
     "probe": "the same command again starts anew",
 }
+# As long as `train` has written no checkpoint, what its folder held before is there again, and --resume would go on
+# with that.
+_ADVICE_BEFORE = "it had written no checkpoint yet: the same command again begins as it did"
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 # How the first process ends the others, which end those that load images for them.
 _END = getattr(signal, "SIGUSR2", signal.SIGTERM)
@@ -46,19 +50,32 @@ class _State:
     listening = False
     number: int | None = None
     handled = False
+    has_checkpoint = False
     loops = 0
     launchers: list = []  # noqa: RUF012
     others: list = []  # noqa: RUF012
     leaving = threading.Lock()
 
 
-def advice(arguments: list[str]) -> str:
+def advice(arguments: list[str]) -> Advice:
     """How to go on with a command that was stopped."""
-    return next((_ADVICE[argument] for argument in arguments if argument in _ADVICE), "nothing was changed")
+    command = next((argument for argument in arguments if argument in _ADVICE), "")
+
+    def words() -> str:
+        if command == "train" and not _State.has_checkpoint:
+            return _ADVICE_BEFORE
+        return _ADVICE.get(command, "nothing was changed")
+
+    return words
+
+
+def go_on_from_here() -> None:
+    """The run's first checkpoint stands."""
+    _State.has_checkpoint = True
 
 
 @contextlib.contextmanager
-def stoppable(advice: str) -> Iterator[None]:
+def stoppable(advice: Advice) -> Iterator[None]:
     """While it lasts, SIGTERM and Ctrl-C end the process with status 143 or 130 and a line that ends with `advice`."""
     if _State.listening or threading.current_thread() is not threading.main_thread():
         # Handlers are set once, and by the main thread alone.
@@ -148,7 +165,7 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
 @contextlib.contextmanager
 def _handling(handler: Callable, numbers: Collection[int]) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in numbers}
-    _State.listening, _State.number, _State.handled = True, None, False
+    _State.listening, _State.number, _State.handled, _State.has_checkpoint = True, None, False, False
     try:
         yield
     finally:
@@ -171,20 +188,24 @@ def _second_thread(numbers: Collection[int], act: Callable[[int], None]) -> Iter
         if number:
             act(number[0])
 
-    threading.Thread(target=listen, daemon=True, name="signals").start()
+    thread = threading.Thread(target=listen, daemon=True, name="signals")
+    thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         told.close()  # which ends the thread
+        thread.join(1)
+        # Not before: Python complains of signals that it cannot write down.
+        heard.close()
 
 
-def _leave(number: int, advice: str) -> None:
+def _leave(number: int, advice: Advice) -> None:
     # Held for good: of the two threads the first to come here ends the process.
     _State.leaving.acquire()
     _end_others()
     if all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
-        os.write(2, f"itrd-distill: stopped by {_NAMES[number]}; {advice}\n".encode())
+        os.write(2, f"itrd-distill: stopped by {_NAMES[number]}; {advice()}\n".encode())
     # At once, for there is nothing left to do: what Python does at an end may wait for the processes that are gone.
     os._exit(128 + number)
 

@@ -66,6 +66,9 @@ def nowhere(tmp_path, monkeypatch):
         ("method", ["../x", "..", ".", "/x", "", "a\nb", "a\x1b[31m"], "text on one line that may name a folder"),
         ("name", ["../../x", "/etc/x"], "text on one line that may name a folder"),
         ("student", ["timm/../../x"], "text on one line that may name a folder"),
+        ("teacher.cache", [""], "text that is not empty or null"),
+        ("data.root", [""], "text that is not empty"),
+        ("data.options", ["&d {a: *d}"], "a mapping"),
     ],
 )
 def test_settings_have_types_and_ranges(setting, values, expected):
@@ -164,6 +167,11 @@ def test_mistakes_are_named(arguments, message):
             "loss.name is kd, but a probe learns by cross-entropy",
         ),
         (["compare"], "required: compare.pair"),
+        (["train", "--out", ""], "--out must name a folder, got ''"),
+        (["compare", PAIR, "--out="], "--out must name a folder, got ''"),
+        (["demo", "--out", ""], "--out must name a folder, got ''"),
+        (["probe", "--weights", "w.pt", "--out", ""], "--out must name a folder, got ''"),
+        (["probe", "--weights", "w.pt", *TEACHER], "no checkpoint at w.pt"),
     ],
 )
 def test_every_command_says_its_mistakes_in_a_line(arguments, message):
@@ -225,6 +233,9 @@ def test_compare_names_mistakes_too(arguments, message, monkeypatch):
         (b"trainer: {epochs: abc}", "trainer.epochs must be an integer ≥ 1, got abc"),
         (b"loss: {name: kd, options: {temperature: -1}}", "loss.options.temperature must be a finite number > 0"),
         (b"loss: {options: {temperature: 1}}", "loss.options.temperature given without a loss"),
+        (b"data: &d {options: *d}", "r.yaml: a mapping or a list contains itself"),
+        (b"data: {options: {a: &l [[*l]]}}", "r.yaml: a mapping or a list contains itself"),
+        (b"data: " + 3000 * b"[", "r.yaml is no YAML: maximum recursion depth"),
     ],
 )
 def test_recipe_files_are_checked(content, message, tmp_path):
@@ -252,6 +263,8 @@ def test_a_teacher_that_is_not_asked_is_said(monkeypatch, capsys):
     )
     assert trained(monkeypatch).loss.name == "none"
     assert capsys.readouterr().err == ""
+    mistake("probe", "--weights", "w.pt", *TEACHER)
+    assert "a probe has no teacher: teacher.model, teacher.checkpoint will not be looked at" in capsys.readouterr().err
 
 
 def test_options_that_a_method_of_a_comparison_does_not_read_are_said(monkeypatch, capsys):

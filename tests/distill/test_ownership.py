@@ -16,6 +16,7 @@ from itrd_distill.demo import demo
 from itrd_distill.training import finite
 from itrd_distill.training.earlier import Start, is_run
 from itrd_distill.training.ownership import InUse, owned
+from itrd_distill.training.record import Record
 from itrd_distill.training.result import RunResult
 from itrd_distill.training.run import train
 from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
@@ -154,15 +155,16 @@ def test_what_a_killed_start_had_set_aside_is_put_back(goes_on, run, capsys):
 def test_a_start_that_died_before_a_checkpoint_may_be_reused(tmp_path, capsys):
     folder = tmp_path / "run"
     (folder / "csv").mkdir(parents=True)
-    (folder / "recipe.yaml").write_text("of another run")
+    Record.of(replace(RECIPE, seed=3), {}).write(folder)
     start("--out", folder)
     assert RunResult.read(folder).seed == 0
 
 
-def test_a_start_that_is_refused_leaves_no_folder(tmp_path):
-    with pytest.raises(SystemExit, match="model must be one of"):
-        start("--out", tmp_path / "run", "--student", "resnet1000")
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("options", [["--student", "resnet1000"], ["--ckpt-path", "nowhere"]])
+def test_a_start_that_is_refused_leaves_no_folder(options, tmp_path):
+    with pytest.raises(SystemExit, match=r"model must be one of|no checkpoint at nowhere"):
+        start("--out", tmp_path / "runs" / "of" / "mine", *options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_start_says_who_holds_the_folder(run):
@@ -180,6 +182,17 @@ def test_a_second_start_says_who_holds_the_folder(run):
             demo(1, 1, folder)
     (folder / "in_use.txt").unlink()
     assert content(folder) == before
+
+
+def test_arguments_that_are_no_text_are_told_of_a_holder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["itrd-distill", "train", "--out", "r\udcfcn ü"])
+    folder = tmp_path / "r\udcfcn"
+    with owned(folder):
+        told = (folder / "in_use.txt").read_text("utf-8")
+    start("--out", folder)
+    (folder / "in_use.txt").write_text(told, "utf-8")
+    with FileLock(folder / "in_use.lock"), pytest.raises(InUse, match=r"--out 'r\\udcfcn ü'"), owned(folder):
+        pass
 
 
 HOLD = """
@@ -223,6 +236,8 @@ def test_a_checkpoint_of_another_run_costs_no_earlier_run(run, finished):
     assert content(folder) == before
     start("--out", folder, "--ckpt-path", folder / "checkpoints" / "last.ckpt", epochs=2)
     assert len(RunResult.read(folder).history) == 2
+    start("--out", folder, "--ckpt-path", other, "--overwrite", epochs=2)
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
 def test_a_probe_replaces_a_probe_and_nothing_else(run, tmp_path, capsys):

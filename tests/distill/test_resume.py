@@ -165,6 +165,32 @@ def test_a_checkpoint_that_says_nothing_of_its_making_is_of_use_only_where_it_fi
     assert content(run) == before
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda held: held.pop("optimizer_states"), "optimizer_states missing or not what a run writes"),
+        (lambda held: held.update(optimizer_states=[]), "optimizer_states missing"),
+        (lambda held: held.update(loops=1), "loops missing"),
+        (lambda held: held["loops"].update(fit_loop={}), "loops missing"),
+        (lambda held: held.pop("epoch"), "epoch missing"),
+        (lambda held: held["callbacks"].pop("History"), "callbacks missing"),
+        (lambda held: held.update(record=3), "record missing"),
+        (lambda held: held.update(record={"settings": {}, "more": {}}), "record missing"),
+        (lambda held: held.update(lr_schedulers=[{}]), r"cannot be gone on from: .*KeyError\('last_epoch'\)"),
+        (lambda held: held.update(state_dict={"student": 3}), "cannot be gone on from: .* another student"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_taken_up_is_named(damage, message, copy):
+    path = copy / "run" / "checkpoints" / "last.ckpt"
+    held = torch.load(path, weights_only=True)
+    damage(held)
+    torch.save(held, path)
+    with pytest.raises(SystemExit, match=rf"last.ckpt (is no checkpoint to go on from: )?{message}") as refused:
+        main([*student_of(copy, 3), "--out", str(copy / "new"), "--ckpt-path", str(path)])
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (copy / "new").exists()
+
+
 def test_results_without_a_checkpoint_are_not_started_anew(copy):
     shutil.rmtree(copy / "run" / "checkpoints")
     before = content(copy / "run")

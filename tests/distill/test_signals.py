@@ -1,21 +1,27 @@
 """SIGTERM and Ctrl-C: exit status 143 or 130, a line that says how to go on, no traceback, no process left behind."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from itrd_distill import stopping
+from itrd_distill.cli import main
 from itrd_distill.models import create_model
+from itrd_distill.training.checkpoints import read
 
 TRAIN = ["train", "--data.options.train_images", "100", "--data.batch_size", "20", "--trainer.epochs", "100000"]
 CPU = ["--trainer.accelerator", "cpu"]
 LINE = "itrd-distill: stopped by {}; the same command goes on from its last checkpoint with --resume"
+BEFORE = "itrd-distill: stopped by {}; it had written no checkpoint yet: the same command again begins as it did"
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
@@ -71,6 +77,32 @@ def test_a_run_that_is_stopped_says_how_to_go_on(tmp_path):
     assert not (tmp_path / "run" / "in_use.txt").exists()
 
 
+def test_a_run_from_another_ones_checkpoint_goes_on_as_is_advised(tmp_path):
+    """Its line names --resume in place of --ckpt-path."""
+    main([*TRAIN, *CPU, "--trainer.epochs", "1", "--out", str(tmp_path / "a")])
+    arguments = [*TRAIN, *CPU, "--out", "b", "--ckpt-path", "a/checkpoints/last.ckpt"]
+    expect(stop(arguments, "b/checkpoints/previous.ckpt", signal.SIGTERM, cwd=tmp_path), signal.SIGTERM)
+    epochs = str(read(tmp_path / "b" / "checkpoints" / "last.ckpt")["epoch"] + 2)
+    longer = [*TRAIN, *CPU, "--trainer.epochs", epochs, "--out", str(tmp_path / "b"), "--resume"]
+    with pytest.raises(SystemExit, match="go on with it by --resume without --ckpt-path"):
+        main([*longer, "--ckpt-path", str(tmp_path / "a" / "checkpoints" / "last.ckpt")])
+    main(longer)
+    assert (tmp_path / "b" / "weights.pt").is_file()
+
+
+def test_before_the_first_checkpoint_no_line_advises_to_go_on(tmp_path):
+    """With --resume the run that was to be replaced would go on."""
+    main([*TRAIN, *CPU, "--trainer.epochs", "1", "--out", str(tmp_path / "run")])
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    arguments = [*TRAIN, *CPU, "--trainer.checkpoint_every", "100000", "--out", "run", "--overwrite"]
+    code, printed, _ = stop(arguments, "run/*/tensorboard", signal.SIGTERM, cwd=tmp_path)
+    assert code == 143
+    back, line = printed.splitlines()
+    assert back.endswith("what was there before it is back")
+    assert line == BEFORE.format("SIGTERM")
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
 EVERY = pytest.mark.parametrize(("number", "group"), [(n, g) for n in NAMES for g in (False, True)])
 
 
@@ -79,7 +111,9 @@ EVERY = pytest.mark.parametrize(("number", "group"), [(n, g) for n in NAMES for 
 @pytest.mark.parametrize("options", [[], ["--data.workers", "2"]])
 @pytest.mark.parametrize("until", ["run/checkpoints/last.ckpt", "run/in_use.txt"])
 def test_one_process(number, group, options, until, tmp_path):
-    expect(stop([*TRAIN, *CPU, "--out", "run", *options], until, number, group=group, again=1, cwd=tmp_path), number)
+    line = LINE if until.endswith(".ckpt") else BEFORE
+    arguments = [*TRAIN, *CPU, "--out", "run", *options]
+    expect(stop(arguments, until, number, group=group, again=1, cwd=tmp_path), number, line)
 
 
 @pytest.mark.slow
@@ -88,7 +122,8 @@ def test_one_process(number, group, options, until, tmp_path):
 @pytest.mark.parametrize("until", ["run/checkpoints/last.ckpt", "run/recipe.yaml"])
 def test_two_processes(number, group, options, until, tmp_path):
     arguments = [*TRAIN, *CPU, "--out", "run", "--trainer.devices", "2", *options]
-    expect(stop(arguments, until, number, group=group, again=1, cwd=tmp_path), number)
+    line = LINE if until.endswith(".ckpt") else BEFORE
+    expect(stop(arguments, until, number, group=group, again=1, cwd=tmp_path), number, line)
 
 
 @pytest.mark.slow
@@ -106,9 +141,9 @@ def test_while_a_loss_is_prepared_or_teachers_outputs_are_cached(number, tmp_pat
     torch.save(create_model("convnet_32_64", 10).state_dict(), tmp_path / "teacher.pt")
     taught = [*TRAIN, *CPU, "--out", "run", "--teacher.model", "convnet_32_64", "--teacher.checkpoint", "teacher.pt"]
     prepared = [*taught, "--loss.name", "ft", "--loss.options.preparation_epochs", "100000"]
-    expect(stop(prepared, "run/in_use.txt", number, cwd=tmp_path), number)
+    expect(stop(prepared, "run/in_use.txt", number, cwd=tmp_path), number, BEFORE)
     cached = [*taught, "--loss.name", "kd", "--teacher.cache", "cache"]
-    expect(stop(cached, "cache/*", number, cwd=tmp_path), number)
+    expect(stop(cached, "cache/*", number, cwd=tmp_path), number, BEFORE)
 
 
 @pytest.mark.slow
@@ -138,12 +173,24 @@ def test_what_replaces_an_earlier_run_and_is_stopped_leaves_it(tmp_path, data):
     finally:
         stopping._State.number = None
     assert (tmp_path / "run.json").read_bytes() == before
-    assert not (tmp_path / "earlier").exists()
+    assert not list(tmp_path.glob("*earlier*"))
+
+
+def test_nothing_is_left_open():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        with stopping.stoppable(lambda: "nothing"):
+            pass
+        for thread in threading.enumerate():
+            if thread.name == "signals":
+                thread.join()
+        gc.collect()
+    assert not [warning for warning in seen if "socket" in str(warning.message)]
 
 
 def test_handlers_are_there_for_the_command_alone():
     before = {number: signal.getsignal(number) for number in NAMES}
-    with stopping.stoppable("nothing"):
+    with stopping.stoppable(lambda: "nothing"):
         assert all(signal.getsignal(number) is stopping._stop for number in NAMES)
     assert {number: signal.getsignal(number) for number in NAMES} == before
 
@@ -161,7 +208,7 @@ def test_no_handler_of_lightnings_takes_part(data, tmp_path):
         def on_train_batch_start(self, trainer, module, batch, batch_index):
             seen.extend(signal.getsignal(signal.SIGTERM).signal_handlers)
 
-    with stopping.stoppable("nothing"):
+    with stopping.stoppable(lambda: "nothing"):
         train(Recipe(trainer=TrainerSettings(1, "cpu")), tmp_path, data=data, callbacks=[Watch()])
     assert seen
     assert not any("signal_connector" in handler.__module__ for handler in seen)

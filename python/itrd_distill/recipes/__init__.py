@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from itrd_distill.models import model_names
+from itrd_distill.options import contains_itself
 
 _FILES = resources.files("itrd_distill.recipes")
 
@@ -98,8 +99,10 @@ def settings_in(path: Path) -> dict[str, Any]:
     """
     try:
         found = yaml.safe_load(path.read_text("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
+    if contains_itself(found):
+        raise ValueError(f"{path}: a mapping or a list contains itself: write out what it shall hold")
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold settings, such as `seed: 1`, got {found!r}")
     return found

@@ -14,6 +14,13 @@ from itrd_distill.training.record import Record
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
+# What Lightning takes up again.
+_NEEDED = {
+    "epoch": int, "global_step": int, "state_dict": dict, "loops": dict, "callbacks": dict, "optimizer_states": list,
+    "lr_schedulers": list,
+}  # fmt: skip
+
+
 class SafeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint whole before it takes the place of the last one, which is kept as the previous one.
 
@@ -66,7 +73,7 @@ def read(path: Path) -> dict[str, Any]:
     """What a checkpoint of a run holds.
 
     Raises:
-        ValueError: the file is none that can be read.
+        ValueError: the file is none that can be read, or lacks what going on needs.
     """
     try:
         content = load_whole(path)
@@ -74,6 +81,19 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"the checkpoint {path} is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict) or "loops" not in content:
         raise ValueError(f"{path} is no checkpoint of a run; weights of a teacher go to --teacher.checkpoint")
+    wrong = [name for name, kind in _NEEDED.items() if not isinstance(content.get(name), kind)]
+    # What Lightning would do without, and begin again at the first epoch, with no history, or without momentum.
+    for name, part, what in (("loops", "fit_loop", "epoch_progress"), ("callbacks", "History", "rows")):
+        if name not in wrong and what not in (content[name].get(part) or ()):
+            wrong.append(name)
+    wrong += [name for name in ("optimizer_states", "lr_schedulers") if content.get(name) == []]
+    if "record" in content and not Record.is_one(content["record"]):
+        wrong.append("record")
+    if wrong:
+        raise ValueError(
+            f"{path} is no checkpoint to go on from: {', '.join(wrong)} missing or not what a run writes; take a "
+            "last.ckpt or previous.ckpt as a run left it"
+        )
     return content
 
 

@@ -1,5 +1,6 @@
 """`itrd-distill train`: one run from the command line, with its progress."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
@@ -16,7 +17,12 @@ from itrd_distill.training.settings import Recipe
 
 
 def train_command(
-    recipe: Recipe, out: Path | None, resume: bool = False, overwrite: bool = False, ckpt_path: Path | None = None
+    recipe: Recipe,
+    out: Path | None,
+    resume: bool = False,
+    overwrite: bool = False,
+    ckpt_path: Path | None = None,
+    read_from: Sequence[Path] = (),
 ) -> None:
     """Run the recipe in `out` and say what came out.
 
@@ -26,11 +32,14 @@ def train_command(
         resume: go on with the run that `out` holds, if it holds one.
         overwrite: replace the run that `out` holds.
         ckpt_path: go on from this checkpoint, of whichever run.
+        read_from: files that the recipe was read from.
     """
     directory = out or recipe.folder()
     if resume and overwrite:
         raise ValueError("--resume goes on with an earlier run and --overwrite replaces it: give one of them")
     with owned(directory):
+        if not (resume or holds_run(directory)):
+            _check_elsewhere(read_from, directory / "recipe.yaml")
         checkpoint = _checkpoint(directory, resume, overwrite, ckpt_path)
         data, teacher = load_inputs(recipe)
         digests = None
@@ -69,6 +78,14 @@ def _tell(result: RunResult, directory: Path) -> None:
     console.print(f"Weights, checkpoints and logs: {directory}", soft_wrap=True)
 
 
+def _check_elsewhere(read_from: Sequence[Path], written: Path) -> None:
+    if any(path.resolve() == written.resolve() for path in read_from):
+        raise ValueError(
+            f"--recipe {written} is where the run writes its own, with all settings: give the file another name, or "
+            "choose another --out"
+        )
+
+
 def _checkpoint(directory: Path, resume: bool, overwrite: bool, ckpt_path: Path | None) -> Path | None:
     """Where to go on from; a ValueError if that would cost an earlier run."""
     if ckpt_path is not None:
@@ -86,6 +103,6 @@ def _checkpoint(directory: Path, resume: bool, overwrite: bool, ckpt_path: Path 
     if holds_run(directory) and ckpt_path is not None and not (overwrite or own):
         raise ValueError(
             f"{directory} holds an earlier run, and --ckpt-path {ckpt_path} is of another one: replace what is there "
-            "by --overwrite, or choose another --out"
+            "by --overwrite, go on with it by --resume without --ckpt-path, or choose another --out"
         )
     return ckpt_path or (latest(directory) if resume else None)

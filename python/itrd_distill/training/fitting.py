@@ -1,11 +1,18 @@
 """Lightning's fit, which a signal may end."""
 
+from pathlib import Path
+
 import lightning as L
 
 from itrd_distill.stopping import adopt, between_batches, look
 
 
 class _Look(L.Callback):
+    began = False
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.began = True
+
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch, batch_idx) -> None:
         look()
 
@@ -15,9 +22,20 @@ class _Look(L.Callback):
         look()
 
 
-def fit(trainer: L.Trainer, *arguments, **options) -> None:
-    """`trainer.fit`; a signal is looked for before every batch."""
-    trainer.callbacks.append(_Look())
+def fit(trainer: L.Trainer, *arguments, ckpt_path: Path | None, **options) -> None:
+    """`trainer.fit`; a signal is looked for before every batch.
+
+    Raises:
+        ValueError: the checkpoint is not what Lightning, or this run, can take up again.
+    """
+    look_out = _Look()
+    trainer.callbacks.append(look_out)
     adopt(trainer)
-    with between_batches():
-        trainer.fit(*arguments, **options)
+    try:
+        with between_batches():
+            trainer.fit(*arguments, ckpt_path=ckpt_path, **options)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        if ckpt_path is None or look_out.began:
+            raise
+        told = error if isinstance(error, ValueError) else f"its content is not as a run writes it: {error!r}"
+        raise ValueError(f"{ckpt_path} cannot be gone on from: {told}") from error

@@ -32,7 +32,7 @@ def owned(directory: Path, wait: float = 0.0) -> Iterator[None]:
     of them. Within one that holds it nothing is done.
 
     Args:
-        directory: made if it is not there, and removed again if nothing is written into it.
+        directory: made if it is not there, with those above it, and removed again if nothing is written into it.
         wait: seconds that another holder is given.
 
     Raises:
@@ -42,7 +42,7 @@ def owned(directory: Path, wait: float = 0.0) -> Iterator[None]:
     if rank_zero_only.rank != 0 or key in _held:
         yield
         return
-    found = directory.is_dir()
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / LOCK)
     try:
@@ -53,15 +53,19 @@ def owned(directory: Path, wait: float = 0.0) -> Iterator[None]:
         ) from None
     _held.add(key)
     try:
-        (directory / HOLDER).write_text(_self(), "utf-8")
+        # Arguments may hold bytes that are no text.
+        (directory / HOLDER).write_text(_self(), "utf-8", errors="backslashreplace")
         recover(directory)
         yield
     finally:
         _held.discard(key)
         (directory / HOLDER).unlink(missing_ok=True)
-        if not found and [path.name for path in directory.iterdir()] == [LOCK]:
+        if made and [path.name for path in directory.iterdir()] == [LOCK]:
             (directory / LOCK).unlink()
-            directory.rmdir()
+            # One that another command has begun to use meanwhile stays.
+            with contextlib.suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
         lock.release()
 
 
@@ -78,6 +82,6 @@ def _self() -> str:
 
 def _holder(directory: Path) -> str:
     try:
-        return " ".join((directory / HOLDER).read_text("utf-8").split())
-    except (OSError, UnicodeDecodeError):
+        return " ".join((directory / HOLDER).read_text("utf-8", errors="backslashreplace").split())
+    except OSError:
         return "another command"

@@ -64,6 +64,15 @@ class Record:
             raise Damaged(path, wrong)
         return cls(settings, digests)
 
+    @staticmethod
+    def is_one(content: object) -> bool:
+        """Whether this is a record as a mapping, as checkpoints hold it."""
+        return (
+            isinstance(content, dict)
+            and content.keys() == {"settings", "digests"}
+            and all(isinstance(part, dict) for part in content.values())
+        )
+
     @property
     def flat(self) -> dict[str, Any]:
         """All settings by their dotted names; what an older version did not know has its default."""
@@ -83,9 +92,13 @@ class Record:
         """As its result calls it."""
         return self.flat["method"] or self.flat["loss.name"]
 
+    @property
+    def text(self) -> str:
+        """That of recipe.yaml."""
+        return yaml.safe_dump(self.settings, sort_keys=False)
+
     def write(self, directory: Path) -> None:
-        text = yaml.safe_dump(self.settings, sort_keys=False)
-        write_atomically(directory / "recipe.yaml", lambda path: path.write_text(text, "utf-8"))
+        write_atomically(directory / "recipe.yaml", lambda path: path.write_text(self.text, "utf-8"))
 
     def changes(self, now: "Record", but_for: Collection[str] = ()) -> list[str]:
         """What differs in `now`, by name and with both values, but for some settings."""

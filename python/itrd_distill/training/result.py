@@ -9,7 +9,7 @@ from typing import get_type_hints
 from itrd_distill.options import Count, CountFromZero, Line, Share, Weight, misfit
 from itrd_distill.training.callbacks import Row
 from itrd_distill.training.checkpoints import check_goes_on, latest, read
-from itrd_distill.training.earlier import is_run
+from itrd_distill.training.earlier import check_replaceable, is_run
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.record import Damaged, Record
 from itrd_distill.training.settings import Seed
@@ -93,6 +93,8 @@ def look(directory: Path, now: Record) -> tuple[RunResult | None, Path | None]:
         check_goes_on(checkpoint, now, longer=False)
     elif is_run(directory):
         raise nothing_to_go_on_from(directory)
+    else:
+        check_replaceable(directory)
     return None, checkpoint
 
 

@@ -19,7 +19,7 @@ from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
-from itrd_distill.training.earlier import Start
+from itrd_distill.training.earlier import Start, check_replaceable, is_run
 from itrd_distill.training.files import save_model
 from itrd_distill.training.finite import StopOnNonFiniteLoss
 from itrd_distill.training.fitting import fit
@@ -68,16 +68,19 @@ def train(
         student: given where it is none of `create_model`.
         report: called with every epoch's row.
         callbacks: further ones of Lightning, such as a progress bar.
-        checkpoint: go on from this one.
+        checkpoint: go on from this one; where it lies elsewhere, what is in `directory` is another run.
         digests: of what the run is made from, where they are known; see `Record`.
 
     Returns:
         The trained student and the result.
     """
     quieten_lightning()
+    goes_on = checkpoint is not None and checkpoint.resolve().is_relative_to(directory.resolve())
+    first = rank_zero_only.rank == 0
     with owned(directory):
+        if first and not (goes_on and is_run(directory)):
+            check_replaceable(directory)
         data, teacher = load_inputs(recipe, data, teacher)
-        first = rank_zero_only.rank == 0
         if digests is None:
             digests = digests_of(data, teacher=teacher) if first else {}
         record = Record.of(recipe, digests)
@@ -92,7 +95,7 @@ def train(
             prepare(module.loss, module.teacher, data, recipe)
         history = History(report)
         cache = _cache(recipe, module, data)
-        start = Start(directory, goes_on=checkpoint is not None)
+        start = Start(directory, goes_on)
         # The cache first: what it draws and how long it takes is no part of the epoch.
         own = [*cache, EpochSeed(recipe.seed), StopOnNonFiniteLoss(directory), history, KeepRecord(record)]
         trainer = _trainer(recipe, directory, [*own, *callbacks], start)
@@ -135,7 +138,8 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
 
 
 def quieten_lightning() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for part in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(part).setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
 

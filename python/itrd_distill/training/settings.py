@@ -35,6 +35,8 @@ def _stays_below(name: str) -> bool:
     return is_a_line(name) and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
+# An empty path would be the working directory.
+PathName = Annotated[str, Rule("that is not empty", bool)]
 # Names become folders of runs.
 InFolders = Annotated[str, Rule("on one line that may name a folder, without ..", _stays_below)]
 
@@ -50,8 +52,8 @@ class TeacherSettings:
     """
 
     model: Line | None = None
-    checkpoint: str | None = None
-    cache: str | None = None
+    checkpoint: PathName | None = None
+    cache: PathName | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "teacher.")
@@ -94,7 +96,7 @@ class DataSettings:
     """
 
     name: Line = "digits"
-    root: str = "data"
+    root: PathName = "data"
     download: bool = False
     batch_size: BatchSize = 64
     test_batch_size: Count = 1000
