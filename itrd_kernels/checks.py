@@ -62,10 +62,12 @@ def embedding(value: nn.Module, student_dim: int, teacher_dim: int) -> nn.Module
 
 def embedding_matches(embed: nn.Module, z_s: Tensor) -> None:
     """Refuse a dtype or device that the default embedding would reject with a message about matrices."""
-    if type(embed) is not nn.Linear or (embed.weight.dtype == z_s.dtype and embed.weight.device == z_s.device):
-        return
     # Subclasses, hooks and replaced methods may cast, unpack or fetch the weight, of which its storage says nothing.
-    if embed._forward_pre_hooks or nn.modules.module._global_forward_pre_hooks or "forward" in vars(embed):
+    if type(embed) is not nn.Linear or embed._forward_pre_hooks:
+        return
+    if embed.weight.dtype == z_s.dtype and embed.weight.device == z_s.device:
+        return
+    if nn.modules.module._global_forward_pre_hooks or "forward" in vars(embed):
         return
     # Autocast brings the two together, but for float64, which it leaves alone.
     casts = autocasts(z_s.device.type) and torch.float64 not in (embed.weight.dtype, z_s.dtype)

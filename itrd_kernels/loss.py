@@ -55,13 +55,13 @@ class FusedITRDLoss(nn.Module):
         else:
             self.embed = checks.embedding(embed, self.student_dim, self.teacher_dim)
         self._lookout = untrained.Lookout()
-        untrained.watch(self.embed)
+        self._lookout.watch(self.embed)
 
     def __setstate__(self, state: dict) -> None:
         # Copies and unpickled modules have parameters of their own, without hooks.
         super().__setstate__(state)
         self._lookout = untrained.Lookout()
-        untrained.watch(self.embed)
+        self._lookout.watch(self.embed)
 
     def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
         """The weighted sum, a scalar (float32; float64 for float64 inputs), of z_s (n, d_s) and z_t (n, d_t)."""
@@ -111,5 +111,6 @@ def _zero_of(embed: nn.Module, z_s: Tensor) -> Tensor | float:
         # Only a call gives them their shapes.
         with torch.no_grad():
             embed(z_s)
-    empty = [parameter.reshape(-1)[:0] for parameter in embed.parameters() if parameter.requires_grad]
-    return sum((untrained.local(part).sum(dtype=torch.float32) for part in empty), 0.0)
+    # Only on this device: a weight that is fetched for a call lies elsewhere.
+    parts = [untrained.local(p) for p in embed.parameters() if p.requires_grad and p.device == z_s.device]
+    return sum((part.reshape(-1)[:0].sum(dtype=torch.float32) for part in parts), 0.0)

@@ -1,7 +1,8 @@
 """A warning for a mistake that no look at arguments can see: an embedding that no optimizer trains."""
 
 import warnings
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,47 +15,63 @@ STEPS, COMPARED = 100, 65
 _BETWEEN_LOOKS = 16
 
 
-def watch(embed: nn.Module) -> None:
-    """Warn once if gradients pile up in a parameter while its values stand still; frozen ones are left alone."""
-    parameters = [
-        p for p in embed.parameters() if p.requires_grad and p.is_leaf and not isinstance(p, nn.UninitializedParameter)
-    ]
-    found = [hook for p in parameters for hook in _hooks(p) if isinstance(hook, _Watch)]
-    if len(found) == len(parameters):
-        return
-    said = found[0].said if found else _Said()
-    for parameter in parameters:
-        if not any(isinstance(hook, _Watch) for hook in _hooks(parameter)):
-            parameter.register_post_accumulate_grad_hook(_Watch(said))
-
-
 class Lookout:
-    """Watches an embedding whose parameters may be replaced, unfrozen or given their shapes after its construction."""
+    """Warns once if gradients pile up in an embedding while its values stand still; a frozen one is left alone.
+
+    Parameters may be replaced, unfrozen or given their shapes later: they are looked for again now and then.
+    """
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.calls, self.warned, self.moved = 0, False, False
+        self.watches: list[_Watch] = []
+
+    def __reduce__(self) -> tuple:
+        # A copy watches parameters of its own.
+        return Lookout, ()
 
     def __call__(self, embed: nn.Module) -> None:
         """To be called before every call of the embedding; graphs are left as they are."""
         if torch.compiler.is_compiling() or (self.calls == 0 and has_no_shapes(embed)):
             return
         if self.calls % _BETWEEN_LOOKS == 0:
-            watch(embed)
+            self.watch(embed)
         self.calls += 1
+
+    def watch(self, embed: nn.Module) -> None:
+        for parameter in embed.parameters():
+            if not parameter.requires_grad or not parameter.is_leaf or isinstance(parameter, nn.UninitializedParameter):
+                continue
+            if not any(isinstance(hook, _Watch) for hook in _hooks(parameter)):
+                self.watches = [watch for watch in self.watches if watch.parameter() is not None]
+                self.watches.append(_Watch(parameter, self))
+                parameter.register_post_accumulate_grad_hook(self.watches[-1])
+
+    def judge(self) -> None:
+        """A parameter stands still; the others need not: a bias, for one, that the losses do not feel."""
+        self.moved = self.moved or any(watch.has_moved() for watch in self.watches)
+        if self.moved or self.warned:
+            return
+        self.warned = True
+        warnings.warn(
+            f"the embedding of FusedITRDLoss has received {STEPS} gradients that nobody cleared, and its values have "
+            "not changed: no optimizer trains it. Give criterion.parameters() to the optimizer beside the student's, "
+            "or, if it is meant to stand still, call criterion.embed.requires_grad_(False)",
+            stacklevel=2,
+        )
 
 
 def has_no_shapes(embed: nn.Module) -> bool:
+    """Whether only a call of the embedding gives all its parameters their shapes."""
     return any(isinstance(parameter, nn.UninitializedParameter) for parameter in embed.parameters())
+
+
+def local(z: Tensor) -> Tensor:
+    """This process's part of a sharded tensor."""
+    return z.to_local() if hasattr(z, "to_local") else z
 
 
 def _hooks(parameter: Tensor) -> Iterable[object]:
     return (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values()
-
-
-class _Said:
-    """Whether the warning was given, for all parameters of an embedding."""
-
-    already = False
 
 
 class _Watch:
@@ -63,8 +80,9 @@ class _Watch:
     It stays, idle, once the parameter is judged, so that nobody watches anew.
     """
 
-    def __init__(self, said: _Said) -> None:
-        self.said, self.judged = said, False
+    def __init__(self, parameter: Tensor, lookout: Lookout) -> None:
+        self.parameter, self.lookout, self.judged = weakref.ref(parameter), lookout, False
+        self.look: torch.utils.hooks.RemovableHandle | None = None
         self._begin(0, -1)
 
     def _begin(self, steps: int, version: int) -> None:
@@ -72,7 +90,9 @@ class _Watch:
         self.before: Tensor | None = None
         # Whether a gradient was all zeros just before the next was added: cleared in place, as by zero_grad.
         self.cleared: Tensor | None = None
-        self.look: torch.utils.hooks.RemovableHandle | None = None
+        if self.look is not None:
+            self.look.remove()
+            self.look = None
 
     def __call__(self, parameter: Tensor) -> None:
         if self.judged or torch.compiler.is_compiling():
@@ -82,51 +102,46 @@ class _Watch:
         if version > self.version:
             self.steps, self.version = self.steps + 1, version
         else:
-            self._forget()
             self._begin(1, version)
         if self.steps > STEPS - COMPARED and not _capturing(parameter):
             self._compare(parameter)
 
     def _compare(self, parameter: Tensor) -> None:
         # Optimizers do not all raise a parameter's version, so its values are compared.
+        values = local(parameter.detach())
         if self.before is None:
-            self.before = local(parameter.detach()).clone()
-            self.look = parameter.register_hook(_look_at_gradient(self, parameter))
+            self.before = values.clone()
+            self.look = parameter.register_hook(_look_of(self))
             return
         self.compared += 1
         if self.compared < COMPARED - 1:
             return
-        self._forget()
-        if not torch.equal(self.before, local(parameter.detach())):
-            self.judged, self.before = True, None
-        elif self.cleared is not None and self.cleared:
-            # No step of an optimizer: of one at rate zero, or of a loss whose weight is zero.
+        if not _alike(self.before, values) or (self.cleared is not None and self.cleared):
+            # Moved to another type or device, or no step but one of an optimizer at rate zero or a loss of weight zero.
             self._begin(0, self.version)
-        else:
-            self.judged, self.before = True, None
-            self._warn()
-
-    def _forget(self) -> None:
-        if self.look is not None:
-            self.look.remove()
-
-    def _warn(self) -> None:
-        if self.said.already:
             return
-        self.said.already = True
-        warnings.warn(
-            f"the embedding of FusedITRDLoss has received {STEPS} gradients that nobody cleared, and its values have "
-            "not changed: no optimizer trains it. Give criterion.parameters() to the optimizer beside the student's, "
-            "or, if it is meant to stand still, call criterion.embed.requires_grad_(False)",
-            stacklevel=2,
-        )
+        if values.numel() > 0 and not self.has_moved():
+            self.lookout.judge()
+        elif values.numel() > 0:
+            self.lookout.moved = True
+        self._begin(0, self.version)
+        self.judged = True
+
+    def has_moved(self) -> bool:
+        """Whether the values are others than when they were noted; False where they were not."""
+        parameter = self.parameter()
+        if parameter is None or self.before is None:
+            return False
+        values = local(parameter.detach())
+        return _alike(self.before, values) and not torch.equal(self.before, values)
 
 
-def _look_at_gradient(watch: _Watch, parameter: Tensor):
+def _look_of(watch: _Watch) -> Callable[[Tensor], None]:
     @torch.utils.hooks.unserializable_hook
     def look(_: Tensor) -> None:
         """Just before a gradient is added; the answer stays on the device, so that nobody waits for it."""
-        if torch.compiler.is_compiling() or _capturing(parameter):
+        parameter = watch.parameter()
+        if torch.compiler.is_compiling() or parameter is None or _capturing(parameter):
             return
         if parameter.grad is not None:
             zero = ~local(parameter.grad).any()
@@ -135,9 +150,8 @@ def _look_at_gradient(watch: _Watch, parameter: Tensor):
     return look
 
 
-def local(z: Tensor) -> Tensor:
-    """This process's part of a sharded tensor."""
-    return z.to_local() if hasattr(z, "to_local") else z
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
 
 
 def _capturing(parameter: Tensor) -> bool:

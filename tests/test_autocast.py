@@ -142,6 +142,20 @@ def test_derivatives_of_every_order_agree_in_both_modes(orders):
     torch.testing.assert_close(found(z_s, z_t), exact(z_s, z_t))
 
 
+@pytest.mark.parametrize("transform", [torch.func.vjp, torch.func.linearize])
+def test_derivatives_may_be_taken_under_autocast_alone(transform):
+    loss = partial(gram, backend="reference")
+    z_s, z_t = features(12, 5, torch.float32, 1), features(12, 5, torch.float32, 2)
+    direction = torch.ones_like(z_s) if transform is torch.func.linearize else torch.ones(())
+    _, derivative = transform(lambda z: loss(z, z_t), z_s)
+    _, exact = transform(lambda z: loss(z, z_t.double()), z_s.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = derivative(direction)
+    exact = exact(direction.double())
+    for ours, theirs in zip(found, exact, strict=True) if isinstance(found, tuple) else [(found, exact)]:
+        assert (ours - theirs).norm() <= FEW_ROUNDINGS * theirs.norm()
+
+
 def test_second_derivatives_of_a_compiled_loss():
     torch._dynamo.reset()
     compiled = torch.compile(partial(gram, backend="reference"), fullgraph=True, backend="eager")

@@ -45,6 +45,14 @@ def with_another_forward(fan_in, fan_out):
     return embed
 
 
+def with_a_made_weight(fan_in, fan_out):
+    embed = nn.Linear(fan_in, fan_out)
+    weight = embed.weight
+    del embed.weight
+    embed.register_forward_pre_hook(lambda module, inputs: setattr(module, "weight", weight.detach()))
+    return embed
+
+
 KINDS = {
     "casting": (Casting, torch.bfloat16),
     "packed": (Packed, torch.float32),
@@ -52,6 +60,7 @@ KINDS = {
     "parametrised": (lambda fan_in, fan_out: weight_norm(nn.Linear(fan_in, fan_out)), torch.float32),
     "with a casting hook": (with_a_casting_hook, torch.float16),
     "with another forward": (with_another_forward, torch.float16),
+    "with a weight that a hook makes": (with_a_made_weight, torch.float32),
 }
 
 

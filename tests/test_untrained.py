@@ -1,9 +1,11 @@
 """An embedding that no optimizer trains is warned about once, and one that is trained, or frozen, never."""
 
 import copy
+import gc
 import io
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -18,13 +20,13 @@ from torch.nn.utils.parametrizations import weight_norm
 from itrd_kernels import FusedITRDLoss, untrained
 
 
-def warnings_of(training, optimizer, *, steps=150, micro_batches=1, set_to_none=True):
+def warnings_of(training, optimizer, *, steps=150, micro_batches=1, set_to_none=True, dtype=torch.float32):
     """How often an embedding that no optimizer trains was warned about."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         for step in range(steps):
             for _ in range(micro_batches):
-                training(features(16, 10, torch.float32, step), features(16, 8, torch.float32, step + 1)).backward()
+                training(features(16, 10, dtype, step), features(16, 8, dtype, step + 1)).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=set_to_none)
     return sum("no optimizer trains it" in str(warning.message) for warning in seen)
@@ -53,6 +55,35 @@ def test_so_is_one_under_other_loops(distributed, set_to_none, process_group):
     wrapped = DistributedDataParallel(training) if distributed else training
     optimizer = torch.optim.AdamW(training.student.parameters())
     assert warnings_of(wrapped, optimizer, steps=60, micro_batches=2, set_to_none=set_to_none) == 1
+
+
+def test_one_parameter_that_stands_still_is_no_untrained_embedding():
+    """A bias, which the correlation loss does not feel; and nobody clears a gradient."""
+    training = Training(FusedITRDLoss(6, 8, beta_mi=0.0))
+    optimizer = torch.optim.SGD([training.criterion.embed.weight], 1e-4)
+    optimizer.zero_grad = lambda set_to_none=True: None
+    assert warnings_of(training, optimizer) == 0
+
+
+def test_a_cast_is_no_training():
+    training = Training(FusedITRDLoss(6, 8))
+    optimizer = torch.optim.SGD(training.student.parameters(), 0.05)
+    assert warnings_of(training, optimizer, steps=50) == 0
+    training.double()
+    assert warnings_of(training, optimizer, steps=160, dtype=torch.float64) == 1
+
+
+def test_nobody_keeps_a_criterion_that_was_watched():
+    gc.disable()
+    try:
+        for steps in (50, 100):
+            training = Training(FusedITRDLoss(6, 8))
+            warnings_of(training, torch.optim.SGD(training.student.parameters(), 0.05), steps=steps)
+            weight = weakref.ref(training.criterion.embed.weight)
+            del training
+            assert weight() is None, steps
+    finally:
+        gc.enable()
 
 
 def test_a_frozen_embedding_may_stand_still():

@@ -11,14 +11,21 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
     Every other operation of the formulas keeps to its inputs' type, or goes to float32, by itself.
     """
-    if not (torch.compiler.is_compiling() or _transformed()):
+    compiling = torch.compiler.is_compiling()
+    if not (compiling or _transformed()):
         return _Product.apply(a, b)
     # In graphs and under torch.func a Function has no derivatives of every order and kind, but PyTorch's products have.
-    # Autocast leaves float64 alone, in those derivatives too; what is exported now may run under autocast later.
+    # Autocast leaves float64 alone, in those derivatives too, whenever they are taken. Compiled ones are taken under
+    # the autocast of their forward pass, without which they need no float64.
     kind = a.device.type
-    if kind in ("mps", "xla") or not (checks.autocasts(kind) or torch.compiler.is_exporting()):
+    if kind in ("mps", "xla") or (compiling and not (checks.autocasts(kind) or torch.compiler.is_exporting())):
         return _without_autocast(a, b)
     return (a.double() @ b.double().T).to(a.dtype)
+
+
+def _transformed() -> bool:
+    """Whether torch.func or make_fx sees the operators that are called now."""
+    return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
 
 
 class _Product(torch.autograd.Function):
@@ -43,11 +50,6 @@ class _Product(torch.autograd.Function):
     def jvp(ctx, da: Tensor, db: Tensor) -> Tensor:
         a, b = ctx.saved_tensors
         return product(da, b) + product(a, db)
-
-
-def _transformed() -> bool:
-    """Whether torch.func or make_fx sees the operators that are called now."""
-    return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _without_autocast(a: Tensor, b: Tensor) -> Tensor:

@@ -43,6 +43,10 @@ _FIRST = "ITRD_DISTILL_FIRST_PROCESS"
 class Stopped(BaseException):
     """A signal asks the command to end. No KeyboardInterrupt: of that Lightning makes an exit of its own."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
 
 class _State:
     """Of this process: whether signals are handled here, the one that came, loops over batches that are running."""
@@ -94,21 +98,25 @@ def stoppable(advice: Advice) -> Iterator[None]:
             if not ended.wait(GRACE):
                 _leave(number, advice)
 
-        with _handling(_stop, {*_NAMES}), _second_thread(_NAMES, end_in_time):
-            try:
-                yield
-            except BaseException:
-                # Others than Stopped, too: with the group, what loads images may have been stopped before.
-                if _State.number is None:
-                    raise
-                ended.set()
-                with contextlib.suppress(OSError, ValueError):
-                    sys.stdout.flush()
-                _leave(_State.number, advice)
-            finally:
-                ended.set()
-                _end_others()
-                del os.environ[_FIRST]
+        try:
+            with _handling(_stop, {*_NAMES}), _second_thread(_NAMES, end_in_time):
+                try:
+                    yield
+                except BaseException:
+                    # Others than Stopped, too: with the group, what loads images may have been stopped before.
+                    if _State.number is None:
+                        raise
+                    ended.set()
+                    with contextlib.suppress(OSError, ValueError):
+                        sys.stdout.flush()
+                    _leave(_State.number, advice)
+                finally:
+                    ended.set()
+                    _end_others()
+                    del os.environ[_FIRST]
+        except Stopped as stopped:
+            # It came while the thread was started or ended.
+            _leave(stopped.number, advice)
 
 
 @contextlib.contextmanager

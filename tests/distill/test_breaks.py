@@ -132,7 +132,7 @@ def test_no_checkpoint_that_can_be_read_is_an_error(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     assert checkpoints.latest(tmp_path) is None
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"nothing")
-    with pytest.raises(SystemExit, match="can be read: train that run again, with --overwrite"):
+    with pytest.raises(SystemExit, match="can be read: train that run again, by `train --overwrite`"):
         main(["train", "--out", str(tmp_path), "--resume"])
 
 

@@ -81,6 +81,25 @@ def test_a_copy_among_the_checkpoints_is_not_overwritten(run):
     assert content(run)["checkpoints/best.ckpt"] == before["checkpoints/best.ckpt"]
 
 
+@pytest.mark.parametrize("path", ["../disk", "absolute"])
+def test_checkpoints_may_be_moved_to_another_disk(path, run, tmp_path):
+    (run / "checkpoints").rename(tmp_path / "disk")
+    (run / "checkpoints").symlink_to(tmp_path / "disk" if path == "absolute" else path)
+    start("--out", run, "--resume", "--trainer.epochs", 2)
+    assert (run / "checkpoints").is_symlink()
+    assert (tmp_path / "disk" / "previous.ckpt").exists()
+    before = content(run)
+    with pytest.raises(SystemExit, match="run/checkpoints was made by no run"):
+        start("--out", run, "--overwrite")
+    assert content(run) == before
+
+
+def test_what_a_file_manager_leaves_is_no_file_of_others(run):
+    (run / "tensorboard" / ".DS_Store").touch()
+    start("--out", run, "--overwrite", "--seed", 3)
+    assert RunResult.read(run).seed == 3
+
+
 def test_no_folder_of_theirs_is_taken_for_what_was_set_aside(run):
     theirs = ["earlier/notes", "earlier/run.json", "earlier.done/notes", "itrd-distill.earlier/run.json"]
     write(run, *theirs)

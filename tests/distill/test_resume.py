@@ -246,7 +246,7 @@ def test_a_damaged_file_is_named_with_what_to_do(name, damage, message, copy):
         held[damage[0]] = damage[1]
         damage = json.dumps(held)
     path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
-    remedy = r"remove it to go on from the last checkpoint, or train that run again \(with --overwrite"
+    remedy = r"remove it to go on from the last checkpoint, or train that run again \(by `train --overwrite`"
     with pytest.raises(
         SystemExit, match=rf"{name} is damaged or of another version \({message}.*\): {remedy}"
     ) as refused:

@@ -82,12 +82,12 @@ def test_a_run_from_another_ones_checkpoint_goes_on_as_is_advised(tmp_path):
     main([*TRAIN, *CPU, "--trainer.epochs", "1", "--out", str(tmp_path / "a")])
     arguments = [*TRAIN, *CPU, "--out", "b", "--ckpt-path", "a/checkpoints/last.ckpt"]
     expect(stop(arguments, "b/checkpoints/previous.ckpt", signal.SIGTERM, cwd=tmp_path), signal.SIGTERM)
-    epochs = str(read(tmp_path / "b" / "checkpoints" / "last.ckpt")["epoch"] + 2)
-    longer = [*TRAIN, *CPU, "--trainer.epochs", epochs, "--out", str(tmp_path / "b"), "--resume"]
+    resume = [*TRAIN, *CPU, "--out", "b", "--resume"]
     with pytest.raises(SystemExit, match="go on with it by --resume without --ckpt-path"):
-        main([*longer, "--ckpt-path", str(tmp_path / "a" / "checkpoints" / "last.ckpt")])
-    main(longer)
-    assert (tmp_path / "b" / "weights.pt").is_file()
+        main([*resume[:-2], str(tmp_path / "b"), "--resume", "--ckpt-path", str(tmp_path / "a/checkpoints/last.ckpt")])
+    before = read(tmp_path / "b" / "checkpoints" / "last.ckpt")["epoch"]
+    expect(stop(resume, "b/csv/version_1/metrics.csv", signal.SIGTERM, cwd=tmp_path), signal.SIGTERM)
+    assert read(tmp_path / "b" / "checkpoints" / "last.ckpt")["epoch"] > before
 
 
 def test_before_the_first_checkpoint_no_line_advises_to_go_on(tmp_path):

@@ -64,7 +64,7 @@ def latest(directory: Path) -> Path | None:
     if found:
         raise ValueError(
             f"no checkpoint in {directory / 'checkpoints'} can be read: train that run again, "
-            f"with --overwrite or after removing {directory}"
+            f"by `train --overwrite` or after removing {directory}"
         )
     return None
 

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from itrd_distill import lines
 from itrd_distill.training.callbacks import Row
 from itrd_distill.training.checkpoints import latest, read
+from itrd_distill.training.earlier import is_of
 from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.record import Record, digests_of
 from itrd_distill.training.result import RunResult, finished, nothing_to_go_on_from
@@ -92,7 +93,7 @@ def _checkpoint(directory: Path, resume: bool, overwrite: bool, ckpt_path: Path 
         if not ckpt_path.is_file():
             raise FileNotFoundError(f"--ckpt-path: no checkpoint at {ckpt_path}")
         read(ckpt_path)
-    own = ckpt_path is not None and ckpt_path.resolve().is_relative_to(directory.resolve())
+    own = ckpt_path is not None and is_of(ckpt_path, directory)
     if own and overwrite:
         raise ValueError(f"--ckpt-path {ckpt_path} is of the run that --overwrite replaces: leave out --overwrite")
     if holds_run(directory) and not (resume or overwrite or own):

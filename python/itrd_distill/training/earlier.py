@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import re
 import shutil
 from pathlib import Path
@@ -19,6 +20,8 @@ _MADE = re.compile(
     r"(recipe\.yaml|weights\.pt|run\.json|nan_batch\.pt|checkpoints/(last\.ckpt|last\.ckpt\.fresh|previous\.ckpt)"
     r"|csv/version_\d+/(metrics\.csv|hparams\.yaml)|tensorboard/(hparams\.yaml|events\.out\.tfevents\..+))"
     r"(\.\d+\.partial)?"
+    # What file managers leave wherever one looks.
+    r"|.*/(\.DS_Store|Thumbs\.db|desktop\.ini)"
 )
 _FOLDERS = re.compile(r"checkpoints|csv|csv/version_\d+|tensorboard")
 # In the message of a loss that is no number: what is left of a start that fails by that.
@@ -32,6 +35,12 @@ def is_run(directory: Path) -> bool:
     results = [directory / name for name in ("weights.pt", "run.json")]
     checkpoints = [path for kind in ("*.ckpt", "*.ckpt.fresh") for path in (directory / "checkpoints").glob(kind)]
     return any(path.exists() for path in results + checkpoints)
+
+
+def is_of(checkpoint: Path, directory: Path) -> bool:
+    """Whether a checkpoint is that of the run in a folder, be it through a link."""
+    ways = (os.path.abspath, os.path.realpath)
+    return any(Path(way(checkpoint)).is_relative_to(way(directory)) for way in ways)
 
 
 def check_replaceable(directory: Path) -> None:
@@ -60,7 +69,7 @@ class Start:
             raise FileExistsError(f"{aside} holds something that no run put there: move it elsewhere")
         if not is_run(self.directory):
             _spare_recipe(self.directory)
-        if there := [name for name in self.moved if (self.directory / name).exists()]:
+        if there := [name for name in self.moved if os.path.lexists(self.directory / name)]:
             aside.mkdir(exist_ok=True)
             (aside / _KEPT).touch()
         try:
@@ -90,7 +99,7 @@ class Start:
             self.over = True
             _unmake(self.directory, set(_files(self.directory)) - self.kept)
             if _put_back(self.directory):
-                say(f"{self.directory}: the start failed before its first checkpoint; what was there before it is back")
+                say(f"{self.directory}: the start ended before its first checkpoint; what was there before it is back")
         return None
 
 
@@ -104,7 +113,7 @@ def recover(directory: Path) -> None:
 
 def _files(directory: Path) -> list[Path]:
     """All that stands in a folder where a run writes, folders included."""
-    roots = [directory / name for name in _RESULTS + _COURSE if (directory / name).exists()]
+    roots = [directory / name for name in _RESULTS + _COURSE if os.path.lexists(directory / name)]
     return roots + [path for root in roots for path in root.rglob("*")]
 
 
@@ -112,7 +121,9 @@ def _others(directory: Path) -> list[Path]:
     """Of `_files`, what no run makes."""
 
     def made(path: Path) -> bool:
-        return bool((_FOLDERS if path.is_dir() else _MADE).fullmatch(path.relative_to(directory).as_posix()))
+        # A run makes no links: what it puts into a folder behind one it would not set aside.
+        names = _FOLDERS if path.is_dir() else _MADE
+        return not path.is_symlink() and bool(names.fullmatch(path.relative_to(directory).as_posix()))
 
     return [path for path in _files(directory) if not made(path)]
 
@@ -148,7 +159,7 @@ def _put_back(directory: Path) -> bool:
         return False
     for name in _RESULTS + _COURSE:
         path, place = aside / name, directory / name
-        if not path.exists():
+        if not os.path.lexists(path):
             continue
         if name == _NAMED and place.exists():
             path.unlink()

@@ -30,7 +30,7 @@ class Damaged(ValueError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
             f"{path} is damaged or of another version ({why}): remove it to go on from the last checkpoint, "
-            f"or train that run again (with --overwrite, or after removing {path.parent})"
+            f"or train that run again (by `train --overwrite`, or after removing {path.parent})"
         )
 
 
@@ -132,7 +132,7 @@ class Record:
         if changes := self.changes(now, ("trainer.epochs",) if longer and now.epochs >= self.epochs else ()):
             raise ValueError(
                 f"{where} holds a run with other settings ({'; '.join(changes)}): go on with those it has, choose "
-                "another --out, or train it again (with --overwrite, or after removing it)"
+                "another --out, or train it again (by `train --overwrite`, or after removing it)"
             )
         if unknown := [_TOLD[what] for what in now.digests if what not in self.digests]:
             say(f"{where} is older and does not note of which {' and '.join(unknown)} it was made: taken to be these")

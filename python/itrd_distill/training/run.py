@@ -19,7 +19,7 @@ from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
-from itrd_distill.training.earlier import Start, check_replaceable, is_run
+from itrd_distill.training.earlier import Start, check_replaceable, is_of, is_run
 from itrd_distill.training.files import save_model
 from itrd_distill.training.finite import StopOnNonFiniteLoss
 from itrd_distill.training.fitting import fit
@@ -75,7 +75,7 @@ def train(
         The trained student and the result.
     """
     quieten_lightning()
-    goes_on = checkpoint is not None and checkpoint.resolve().is_relative_to(directory.resolve())
+    goes_on = checkpoint is not None and is_of(checkpoint, directory)
     first = rank_zero_only.rank == 0
     with owned(directory):
         if first and not (goes_on and is_run(directory)):
