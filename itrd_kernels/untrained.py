@@ -22,7 +22,7 @@ class Lookout:
     """
 
     def __init__(self) -> None:
-        self.calls, self.warned, self.moved = 0, False, False
+        self.calls, self.done = 0, False
         self.watches: list[_Watch] = []
 
     def __reduce__(self) -> tuple:
@@ -31,7 +31,7 @@ class Lookout:
 
     def __call__(self, embed: nn.Module) -> None:
         """To be called before every call of the embedding; graphs are left as they are."""
-        if torch.compiler.is_compiling() or (self.calls == 0 and has_no_shapes(embed)):
+        if self.done or torch.compiler.is_compiling() or (self.calls == 0 and has_no_shapes(embed)):
             return
         if self.calls % _BETWEEN_LOOKS == 0:
             self.watch(embed)
@@ -47,11 +47,13 @@ class Lookout:
                 parameter.register_post_accumulate_grad_hook(self.watches[-1])
 
     def judge(self) -> None:
-        """A parameter stands still; the others need not: a bias, for one, that the losses do not feel."""
-        self.moved = self.moved or any(watch.has_moved() for watch in self.watches)
-        if self.moved or self.warned:
+        """One parameter stands still or has moved: another may do otherwise, a bias that the losses do not feel."""
+        moved = any(watch.has_moved() for watch in self.watches)
+        self.done = True
+        for watch in self.watches:
+            watch.begin(0, -1)
+        if moved:
             return
-        self.warned = True
         warnings.warn(
             f"the embedding of FusedITRDLoss has received {STEPS} gradients that nobody cleared, and its values have "
             "not changed: no optimizer trains it. Give criterion.parameters() to the optimizer beside the student's, "
@@ -77,15 +79,15 @@ def _hooks(parameter: Tensor) -> Iterable[object]:
 class _Watch:
     """Counts a parameter's gradients in a post-accumulate hook, which costs a comparison of two integers a step.
 
-    It stays, idle, once the parameter is judged, so that nobody watches anew.
+    It stays, idle, after the verdict, so that nobody watches anew.
     """
 
     def __init__(self, parameter: Tensor, lookout: Lookout) -> None:
-        self.parameter, self.lookout, self.judged = weakref.ref(parameter), lookout, False
+        self.parameter, self.lookout = weakref.ref(parameter), lookout
         self.look: torch.utils.hooks.RemovableHandle | None = None
-        self._begin(0, -1)
+        self.begin(0, -1)
 
-    def _begin(self, steps: int, version: int) -> None:
+    def begin(self, steps: int, version: int) -> None:
         self.steps, self.version, self.compared = steps, version, 0
         self.before: Tensor | None = None
         # Whether a gradient was all zeros just before the next was added: cleared in place, as by zero_grad.
@@ -95,14 +97,14 @@ class _Watch:
             self.look = None
 
     def __call__(self, parameter: Tensor) -> None:
-        if self.judged or torch.compiler.is_compiling():
+        if self.lookout.done or torch.compiler.is_compiling():
             return
         version = -1 if parameter.grad is None else local(parameter.grad)._version
         # Adding to a gradient raises its version; one that was cleared to None starts anew.
         if version > self.version:
             self.steps, self.version = self.steps + 1, version
         else:
-            self._begin(1, version)
+            self.begin(1, version)
         if self.steps > STEPS - COMPARED and not _capturing(parameter):
             self._compare(parameter)
 
@@ -116,16 +118,12 @@ class _Watch:
         self.compared += 1
         if self.compared < COMPARED - 1:
             return
-        if not _alike(self.before, values) or (self.cleared is not None and self.cleared):
-            # Moved to another type or device, or no step but one of an optimizer at rate zero or a loss of weight zero.
-            self._begin(0, self.version)
-            return
-        if values.numel() > 0 and not self.has_moved():
+        at_rest = self.cleared is not None and bool(self.cleared) and not self.has_moved()
+        if at_rest or values.numel() == 0 or not _alike(self.before, values):
+            # An optimizer at rate zero or a loss of weight zero; nothing here; moved to another type or device.
+            self.begin(0, self.version)
+        else:
             self.lookout.judge()
-        elif values.numel() > 0:
-            self.lookout.moved = True
-        self._begin(0, self.version)
-        self.judged = True
 
     def has_moved(self) -> bool:
         """Whether the values are others than when they were noted; False where they were not."""
