@@ -1,7 +1,6 @@
 """A warning for a mistake that no look at arguments can see: an embedding that no optimizer trains."""
 
 import warnings
-import weakref
 from collections.abc import Callable, Iterable
 
 import torch
@@ -31,20 +30,23 @@ class Lookout:
 
     def __call__(self, embed: nn.Module) -> None:
         """To be called before every call of the embedding; graphs are left as they are."""
-        if self.done or torch.compiler.is_compiling() or (self.calls == 0 and has_no_shapes(embed)):
+        if torch.compiler.is_compiling() or self.done or (self.calls == 0 and has_no_shapes(embed)):
             return
         if self.calls % _BETWEEN_LOOKS == 0:
             self.watch(embed)
         self.calls += 1
 
     def watch(self, embed: nn.Module) -> None:
+        watches = []
         for parameter in embed.parameters():
             if not parameter.requires_grad or not parameter.is_leaf or isinstance(parameter, nn.UninitializedParameter):
                 continue
-            if not any(isinstance(hook, _Watch) for hook in _hooks(parameter)):
-                self.watches = [watch for watch in self.watches if watch.parameter() is not None]
-                self.watches.append(_Watch(parameter, self))
-                parameter.register_post_accumulate_grad_hook(self.watches[-1])
+            watch = next((hook for hook in _hooks(parameter) if isinstance(hook, _Watch)), None)
+            if watch is None:
+                watch = _Watch(self)
+                parameter.register_post_accumulate_grad_hook(watch)
+            watches.append(watch)
+        self.watches = watches
 
     def judge(self) -> None:
         """One parameter stands still or has moved: another may do otherwise, a bias that the losses do not feel."""
@@ -82,14 +84,17 @@ class _Watch:
     It stays, idle, after the verdict, so that nobody watches anew.
     """
 
-    def __init__(self, parameter: Tensor, lookout: Lookout) -> None:
-        self.parameter, self.lookout = weakref.ref(parameter), lookout
+    def __init__(self, lookout: Lookout) -> None:
+        self.lookout = lookout
         self.look: torch.utils.hooks.RemovableHandle | None = None
         self.begin(0, -1)
 
     def begin(self, steps: int, version: int) -> None:
         self.steps, self.version, self.compared = steps, version, 0
+        # No parameter itself, which would keep it alive, or in its place when PyTorch swaps tensors.
         self.before: Tensor | None = None
+        self.values: Tensor | None = None
+        self.gradient: Tensor | None = None
         # Whether a gradient was all zeros just before the next was added: cleared in place, as by zero_grad.
         self.cleared: Tensor | None = None
         if self.look is not None:
@@ -110,16 +115,16 @@ class _Watch:
 
     def _compare(self, parameter: Tensor) -> None:
         # Optimizers do not all raise a parameter's version, so its values are compared.
-        values = local(parameter.detach())
+        self.values, self.gradient = local(parameter.detach()), parameter.grad
         if self.before is None:
-            self.before = values.clone()
+            self.before = self.values.clone()
             self.look = parameter.register_hook(_look_of(self))
             return
         self.compared += 1
         if self.compared < COMPARED - 1:
             return
         at_rest = self.cleared is not None and bool(self.cleared) and not self.has_moved()
-        if at_rest or values.numel() == 0 or not _alike(self.before, values):
+        if at_rest or self.values.numel() == 0 or not _alike(self.before, self.values):
             # An optimizer at rate zero or a loss of weight zero; nothing here; moved to another type or device.
             self.begin(0, self.version)
         else:
@@ -127,22 +132,18 @@ class _Watch:
 
     def has_moved(self) -> bool:
         """Whether the values are others than when they were noted; False where they were not."""
-        parameter = self.parameter()
-        if parameter is None or self.before is None:
+        if self.before is None or self.values is None:
             return False
-        values = local(parameter.detach())
-        return _alike(self.before, values) and not torch.equal(self.before, values)
+        return _alike(self.before, self.values) and not torch.equal(self.before, self.values)
 
 
 def _look_of(watch: _Watch) -> Callable[[Tensor], None]:
     @torch.utils.hooks.unserializable_hook
     def look(_: Tensor) -> None:
         """Just before a gradient is added; the answer stays on the device, so that nobody waits for it."""
-        parameter = watch.parameter()
-        if torch.compiler.is_compiling() or parameter is None or _capturing(parameter):
-            return
-        if parameter.grad is not None:
-            zero = ~local(parameter.grad).any()
+        gradient = watch.gradient
+        if gradient is not None and not torch.compiler.is_compiling() and not _capturing(gradient):
+            zero = ~local(gradient).any()
             watch.cleared = zero if watch.cleared is None else watch.cleared | zero
 
     return look
@@ -152,5 +153,5 @@ def _alike(a: Tensor, b: Tensor) -> bool:
     return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
 
 
-def _capturing(parameter: Tensor) -> bool:
-    return parameter.is_cuda and torch.cuda.is_current_stream_capturing()
+def _capturing(z: Tensor) -> bool:
+    return z.is_cuda and torch.cuda.is_current_stream_capturing()

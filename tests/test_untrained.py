@@ -73,6 +73,19 @@ def test_a_cast_is_no_training():
     assert warnings_of(training, optimizer, steps=160, dtype=torch.float64) == 1
 
 
+def test_a_watched_parameter_may_be_swapped():
+    training = Training(FusedITRDLoss(6, 8))
+    optimizer = torch.optim.SGD(training.student.parameters(), 0.05)
+    assert warnings_of(training, optimizer, steps=50) == 0
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        training.criterion.double().float()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    assert training.criterion.embed.weight.dtype == torch.float32
+
+
 def test_nobody_keeps_a_criterion_that_was_watched():
     gc.disable()
     try:
