@@ -22,8 +22,8 @@ class _Look(L.Callback):
         look()
 
 
-def fit(trainer: L.Trainer, *arguments, ckpt_path: Path | None, **options) -> None:
-    """`trainer.fit`; a signal is looked for before every batch.
+def fit(trainer: L.Trainer, *arguments, checkpoint: Path | None = None) -> None:
+    """`trainer.fit`, from a checkpoint on if one is given; a signal is looked for before every batch.
 
     Raises:
         ValueError: the checkpoint is not what Lightning, or this run, can take up again.
@@ -33,9 +33,9 @@ def fit(trainer: L.Trainer, *arguments, ckpt_path: Path | None, **options) -> No
     adopt(trainer)
     try:
         with between_batches():
-            trainer.fit(*arguments, ckpt_path=ckpt_path, **options)
+            trainer.fit(*arguments, ckpt_path=checkpoint, weights_only=True)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        if ckpt_path is None or look_out.began:
+        if checkpoint is None or look_out.began:
             raise
         told = error if isinstance(error, ValueError) else f"its content is not as a run writes it: {error!r}"
-        raise ValueError(f"{ckpt_path} cannot be gone on from: {told}") from error
+        raise ValueError(f"{checkpoint} cannot be gone on from: {told}") from error

@@ -105,7 +105,7 @@ def train(
         with start if first else nullcontext():
             if first:
                 record.write(directory)
-            fit(trainer, module, batches, tests, ckpt_path=checkpoint, weights_only=True)
+            fit(trainer, module, batches, tests, checkpoint=checkpoint)
             result = _summarise(recipe, student, history.rows, record)
             if first:
                 save_model(directory / "weights.pt", student, recipe.student, data.num_classes, result.test_accuracy)
