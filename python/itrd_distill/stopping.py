@@ -152,9 +152,26 @@ def looking(batches: Iterable[T]) -> Iterator[T]:
 def adopt(trainer) -> None:
     """Called with every Trainer of Lightning: the processes that it starts are ended with this one."""
     if _State.listening:
-        _State.launchers.append(trainer.strategy.launcher)
+        launcher = trainer.strategy.launcher
+        _State.launchers.append(launcher)
+        if hasattr(launcher, "_call_children_scripts") and hasattr(signal, "pthread_sigmask"):
+            launcher._call_children_scripts = _deaf_to_ctrl_c(launcher._call_children_scripts)
         # Its own handler of SIGTERM, which goes before others, is a broadcast, in which processes wait for ever.
         trainer._signal_connector._sigterm_notifier_fn = lambda number, frame: None
+
+
+def _deaf_to_ctrl_c(start: Callable[[], None]) -> Callable[[], None]:
+    """Processes started with a signal blocked never hear it, not even while Python itself begins in them."""
+
+    def started() -> None:
+        # Meanwhile the second thread hears it for this process.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return started
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
