@@ -63,7 +63,8 @@ def _demo(seeds: int, epochs: int, out: Path, console: Console) -> Path:
         for method, loss in METHODS.items()
         for seed in range(seeds)
     }
-    own = {directory: Record.of(recipe, digests_of(few)) for directory, recipe in students.items()}
+    made_from = digests_of(few)
+    own = {directory: Record.of(recipe, made_from) for directory, recipe in students.items()}
     _check_own(out, {out / "teacher": Record.of(of_teacher, digests_of(full)), **own}, console)
 
     total = of_teacher.trainer.epochs + len(students) * epochs

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_runs import start
 
 from itrd_distill.data import create_data
 from itrd_distill.models import create_model
@@ -16,3 +17,11 @@ def data():
 def teacher():
     torch.manual_seed(7)
     return create_model("convnet_32_64", 10)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished run of one epoch, which no test changes."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    start("--out", folder)
+    return folder

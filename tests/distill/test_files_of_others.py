@@ -5,35 +5,17 @@ import shutil
 
 import pytest
 import torch
+from small_runs import content, start
 
-from itrd_distill.cli import main
 from itrd_distill.training.earlier import Start
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.result import RunResult
-
-ARGUMENTS = ["--trainer.accelerator", "cpu", "--data.options.train_images", "100", "--data.batch_size", "20"]
-
-
-def start(*arguments):
-    main(["train", *ARGUMENTS, "--trainer.epochs", "1", *map(str, arguments)])
 
 
 def write(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"my {name}")
-
-
-def content(folder):
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {str(name): path.read_bytes() for name, path in files.items() if path.name != "in_use.lock"}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    start("--out", folder)
-    return folder
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from filelock import FileLock
+from small_runs import SMALL, content, start
 
 from itrd_distill.cli import main
 from itrd_distill.demo import demo
@@ -22,24 +23,6 @@ from itrd_distill.training.run import train
 from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
 
 RECIPE = Recipe(data=DataSettings(batch_size=20), trainer=TrainerSettings(epochs=2, accelerator="cpu"))
-ARGUMENTS = ["--trainer.accelerator", "cpu", "--data.options.train_images", "100", "--data.batch_size", "20"]
-
-
-def start(*arguments, epochs=1):
-    main(["train", *ARGUMENTS, "--trainer.epochs", str(epochs), *map(str, arguments)])
-
-
-def content(folder):
-    """Every file of a folder and what is in it, but for the lock's."""
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {str(name): path.read_bytes() for name, path in files.items() if path.name != "in_use.lock"}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    start("--out", folder)
-    return folder
 
 
 @pytest.fixture
@@ -242,7 +225,7 @@ def test_a_checkpoint_of_another_run_costs_no_earlier_run(run, finished):
 
 def test_a_probe_replaces_a_probe_and_nothing_else(run, tmp_path, capsys):
     folder, before = run
-    arguments = ["probe", *ARGUMENTS, "--student", "convnet_8_16", "--trainer.epochs", "1"]
+    arguments = ["probe", *SMALL, "--student", "convnet_8_16", "--trainer.epochs", "1"]
     arguments += ["--weights", str(folder / "weights.pt")]
     with pytest.raises(SystemExit, match="holds a run that is no probe: choose another --out"):
         main([*arguments, "--out", str(folder)])
@@ -256,7 +239,7 @@ def test_a_probe_replaces_a_probe_and_nothing_else(run, tmp_path, capsys):
 def test_a_probe_and_a_training_run_do_not_take_each_other_for_their_own(lost, run, tmp_path):
     """By what they note of themselves: of the probe's features nothing is gone when another run replaces it."""
     weights, folder = run[0] / "weights.pt", tmp_path / "probe"
-    probe = ["probe", *ARGUMENTS, "--trainer.epochs", "1", "--weights", str(weights), "--out", str(folder)]
+    probe = ["probe", *SMALL, "--trainer.epochs", "1", "--weights", str(weights), "--out", str(folder)]
     main(probe)
     for name in lost:
         (folder / name).unlink()

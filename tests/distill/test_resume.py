@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from other_runs import forget, other_images
+from small_runs import SMALL, content
 
 from itrd_distill.cli import main
 from itrd_distill.models import create_model
@@ -22,7 +23,7 @@ from itrd_distill.training.settings import (
 )
 
 RECIPE = Recipe(data=DataSettings(batch_size=20), trainer=TrainerSettings(epochs=2, accelerator="cpu"))
-ARGUMENTS = ["train", "--trainer.accelerator", "cpu", "--data.options.train_images", "100", "--data.batch_size", "20"]
+ARGUMENTS = ["train", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,6 @@ def student_of(folder, epochs=2):
 def copy(made, tmp_path):
     shutil.copytree(made, tmp_path / "made")
     return tmp_path / "made"
-
-
-def content(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "in_use.lock"}
 
 
 CHANGES = [

@@ -1,5 +1,8 @@
 """Whether models and images fit each other, found out from a few images before anything is written."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -49,25 +52,33 @@ def load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
     return teacher
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model evaluates, without gradients, and is in the mode it was in afterwards."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()
+            yield
+    finally:
+        model.train(training)
+
+
 def widths(model: nn.Module, images: Images) -> tuple[int, int]:
     """How many logits and how many penultimate features the model gives an image."""
-    training, device = model.training, next(model.parameters()).device
-    logits, features = model.eval()(images.__getitems__([(0, 0)]).images.to(device), return_features=True)
-    model.train(training)
+    image = images.__getitems__([(0, 0)]).images.to(next(model.parameters()).device)
+    with evaluating(model):
+        logits, features = model(image, return_features=True)
     return logits.shape[1], features.penultimate.shape[1]
 
 
-@torch.no_grad()
 def _logits(model: nn.Module, images: Tensor, told: str) -> Tensor:
-    training = model.training
     try:
-        return model.eval()(images)
+        with evaluating(model):
+            return model(images)
     # What does not fit ends in exceptions of many kinds, of the model's own library too.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(
             f"{told}: choose another model or other options of the data, such as size or enlarged ({reason})"
         ) from error
-    finally:
-        model.train(training)

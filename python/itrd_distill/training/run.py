@@ -24,7 +24,7 @@ from itrd_distill.training.files import save_model
 from itrd_distill.training.finite import StopOnNonFiniteLoss
 from itrd_distill.training.fitting import fit
 from itrd_distill.training.loggers import loggers
-from itrd_distill.training.matching import check_fit, load_teacher
+from itrd_distill.training.matching import check_fit, evaluating, load_teacher
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.preparation import prepare
@@ -130,10 +130,8 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
     images = data.train.__getitems__([(0, 0), (0, 1)]).images
     outputs = []
     for model in (student, teacher):
-        training = model.training
-        with torch.no_grad():
-            outputs.append(Outputs(*model.eval()(images, return_features=True)))
-        model.train(training)
+        with evaluating(model):
+            outputs.append(Outputs(*model(images, return_features=True)))
     return Context(*outputs, data.train.labels)
 
 
