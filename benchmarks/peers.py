@@ -73,9 +73,14 @@ def algorithm_1(z_s: Tensor, z_t: Tensor, gram: Callable[[Tensor], Tensor]) -> T
     """Algorithm 1 of the paper without the cross-entropy; v of normalised features, as in Eq. 6."""
     g_s, g_t = gram(F.normalize(z_s, p=2)), gram(F.normalize(z_t, p=2))
     g_st = g_s * g_t
-    g_s = g_s / torch.trace(g_s)
-    g_st = g_st / torch.trace(g_st)
+    g_s = g_s / trace(g_s)
+    g_st = g_st / trace(g_st)
     return BETA_CORR * correlation(z_s, z_t) + BETA_MI * (g_s.pow(2) - g_st.pow(2)).sum()
+
+
+def trace(g: Tensor) -> Tensor:
+    """torch.trace, whose backward pass reads a number back from the GPU: hosts wait, and no graph can capture it."""
+    return g.diagonal().sum()
 
 
 def correlation(z_s: Tensor, z_t: Tensor) -> Tensor:

@@ -107,13 +107,16 @@ def test_extreme_scales(backend, scale):
         assert ((grad.double() - expected).norm(dim=0) <= 1e-5 * expected.norm(dim=0)).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_rows_that_outweigh_all_others(backend, dtype):
+@pytest.mark.parametrize("n", [65, 1000])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_rows_that_outweigh_all_others(backend, dtype, n):
     """By as much as a column's spread allows, the first row among them, which columns are shifted by."""
+    if backend == "triton" and n > 65:
+        pytest.skip("the interpreter adds equal rows one after another, and rounds alike; a GPU adds them in pairs")
     for seed in range(3):
-        z_s, z_t = features(65, 33, dtype, 2 * seed), features(65, 33, dtype, 2 * seed + 1)
+        z_s, z_t = features(n, 33, dtype, 2 * seed), features(n, 33, dtype, 2 * seed + 1)
         for z in (z_s, z_t):
-            z[::13] *= 1e25
+            z[:: n // 5] *= 1e25
         check(backend, z_s, z_t)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu import contenders, problems
 from benchmarks.gpu.contenders import KINDS
-from benchmarks.gpu.day import Day, plain
+from benchmarks.gpu.day import Day, described, plain
 from benchmarks.gpu.problems import Problem
 
 # Hashes of the kernels that this process has compiled, or found in the cache.
@@ -163,7 +163,7 @@ def work(spec: Path, number: int) -> None:
         try:
             rows = list(job.run(day))
         except Exception as error:
-            rows.append({"failed": f"{type(error).__name__}: {error}"[:500]})
+            rows.append({"failed": described(error)})
         rows.append({"job_seconds": time.time() - begin})
         with (folder / f"rows-{number}").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps({"job": job.name, **plain(row)}) + "\n" for row in rows)

@@ -58,7 +58,16 @@ def kept(row: dict) -> Iterator[None]:
         traceback.print_exc()
         if device_lost():
             raise DeviceLost from error
-        row["failed"] = f"{type(error).__name__}: {error}"[:500]
+        row["failed"] = described(error)
+
+
+def described(error: BaseException) -> str:
+    """The error, and what went wrong first: a graph's capture ends with an error of its own after what broke it."""
+    first = error
+    while first.__context__ is not None:
+        first = first.__context__
+    told = [f"{type(e).__name__}: {e}" for e in dict.fromkeys((error, first))]
+    return ", after ".join(text[: 500 // len(told)] for text in told)
 
 
 def device_lost() -> bool:
@@ -156,7 +165,7 @@ class Day:
             traceback.print_exc()
             if device_lost():
                 raise DeviceLost from error
-            return [{"failed": f"{type(error).__name__}: {error}"[:500]}]
+            return [{"failed": described(error)}]
 
     def _go_wrong(self, index: int) -> None:
         """The fault that a rehearsal plans for this section, in its second case."""

@@ -50,7 +50,21 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
     copy_commit();
   }
   bool scaled = RowCounts(g, reinterpret_cast<int*>(shared + kStages * Stage::bytes)).scaled;
-  Accumulators<A, tile> acc = {};
+  // Float32 in one chain of n additions would lose digits to its length: it is added up in chains of 256 rows.
+  constexpr bool chains = !Math::tensor && sizeof(A) == 4;
+  constexpr int chain = 256 / Stage::depth;
+  Accumulators<A, tile> acc = {}, finished = {};
+  auto finish_chain = [&] {
+#pragma unroll
+    for (int i = 0; i < S::squares_m; i++)
+#pragma unroll
+      for (int j = 0; j < S::squares_n; j++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+          finished[i][j][e] += acc[i][j][e];
+          acc[i][j][e] = 0;
+        }
+  };
   for (int step = 0; step < steps; step++) {
     copy_wait<kStages - 2>();
     if (scaled)
@@ -62,7 +76,10 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
     copy_commit();
     const unsigned char* stage = shared + step % kStages * Stage::bytes;
     Math::template multiply<tile>(acc, stage, reinterpret_cast<const T*>(stage + Stage::weight_bytes), Stage::stride);
+    if (chains && (step + 1) % chain == 0) finish_chain();
   }
+  if (chains) finish_chain();
+  const Accumulators<A, tile>& sum = chains ? finished : acc;
   copy_wait<0>();
   __syncthreads();
 
@@ -94,8 +111,8 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
         x.first = from[0];
         if (both) x.second = from[1];
       }
-      Pair<A> gradient = {factor * (acc[i][j][0] - along * widen(x.first)),
-                          factor * (acc[i][j][1] - along * widen(x.second))};
+      Pair<A> gradient = {factor * (sum[i][j][0] - along * widen(x.first)),
+                          factor * (sum[i][j][1] - along * widen(x.second))};
       if (pairs) {
         *reinterpret_cast<Pair<A>*>(to) = gradient;
       } else {

@@ -114,10 +114,11 @@ struct Columns {
   }
 };
 
-// Numbers of this size can be squared and summed in float32 without overflow, and nothing that matters vanishes.
+// Numbers of this size can be squared and summed in A without overflow, and nothing that matters vanishes.
 template <class A>
 __device__ inline bool ordinary(A size) {
-  return size >= A(0x1p-40) && size <= A(0x1p40);
+  constexpr A limit = sizeof(A) == 8 ? A(0x1p400) : A(0x1p40);
+  return size >= 1 / limit && size <= limit;
 }
 
 // A power of two that brings `size` to order one.

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks import peers
 from benchmarks.gpu import contenders
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.day import Case, Day, kept
+from benchmarks.gpu.day import Case, Day, described, kept
 
 PASSES = 2
 # A contender that computes something else would make the comparison worthless; bfloat16 alone costs a thousandth.
@@ -87,8 +87,13 @@ def _prepare(day: Day, timer: Clock, name: str, d: int, sets: list, row: dict, e
     row["loss"] = loss(*sets[0]).item()
     if abs(row["loss"] - expected) > AGREEMENT * max(1.0, abs(expected)):
         raise RuntimeError(f"its loss is {row['loss']:.5g}, that of the formula in float32 {expected:.5g}")
+    captured = None
     # Its own graphs cannot be captured into another.
-    captured = None if name == "compiled reduce-overhead" else timer.graph(steps)
+    if name != "compiled reduce-overhead":
+        try:
+            captured = timer.graph(steps)
+        except RuntimeError as error:
+            row["no_graph"] = described(error)
     row["rotated_bytes"] = len(sets) * sum(z.nbytes for z in sets[0])
     return steps[0], captured
 

@@ -63,6 +63,8 @@ def merge_moments(
     unit_s, unit_t = power_of_two(large_s), power_of_two(large_t)
     per_s, per_t = inverse_power(unit_s)[None, :], inverse_power(unit_t)[None, :]
     m2_s, m2_t, cross = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
+    # Equal addends round alike, so that δ has drifted by Σ_p n_p (δ_p − δ) / n where one row outweighs all others.
+    drift_s, drift_t = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
     # M2 = Σ_p M2_p + n_p (δ_p − δ)²
     for start in range(0, blocks, BLOCKS):
         delta_s, delta_t, rms_s, rms_t, coefficient, n_p = _load_partials(
@@ -70,14 +72,19 @@ def merge_moments(
         )
         off_s, off_t = (delta_s - mean_s[None, :]) * per_s, (delta_t - mean_t[None, :]) * per_t
         rms_s, rms_t = rms_s * per_s, rms_t * per_t
+        drift_s += tl.sum(off_s * (n_p / count)[:, None], 0)
+        drift_t += tl.sum(off_t * (n_p / count)[:, None], 0)
         m2_s += tl.sum(rms_s * rms_s + n_p[:, None] * off_s * off_s, 0)
         m2_t += tl.sum(rms_t * rms_t + n_p[:, None] * off_t * off_t, 0)
         cross += tl.sum(coefficient * rms_s * rms_t + n_p[:, None] * off_s * off_t, 0)
+    m2_s -= count * drift_s * drift_s
+    m2_t -= count * drift_t * drift_t
+    cross -= count * drift_s * drift_t
     dead = (m2_s == 0) | (m2_t == 0)
     # v = (n−1)/n · C / √(M2_s M2_t), in which the units cancel
     v = divide_or_zero((count - 1) / count * cross, tl.sqrt(m2_s) * tl.sqrt(m2_t))
-    _store_mean(z_e, moments, columns, mask, d, 0, mean_s, ACC)
-    _store_mean(z_t, moments, columns, mask, d, 3, mean_t, ACC)
+    _store_mean(z_e, moments, columns, mask, d, 0, mean_s, drift_s * unit_s, ACC)
+    _store_mean(z_t, moments, columns, mask, d, 3, mean_t, drift_t * unit_t, ACC)
     # 1/σ = √((n−1)/M2); 0 marks a dead column
     rstd_s = divide_or_zero(tl.sqrt(count - 1), tl.sqrt(m2_s)) * inverse_power(unit_s)
     rstd_t = divide_or_zero(tl.sqrt(count - 1), tl.sqrt(m2_t)) * inverse_power(unit_t)
@@ -105,13 +112,13 @@ def _load_partials(
 
 
 @triton.jit
-def _store_mean(z, moments, columns, mask, d, row, delta, ACC: tl.constexpr):
-    """first row + δ, as a sum and its rounding error."""
+def _store_mean(z, moments, columns, mask, d, row, delta, drift, ACC: tl.constexpr):
+    """first row + δ + drift, as a sum and what is too small for it."""
     first = tl.load(z + columns, mask, 0.0).to(ACC)
     mean = first + delta
     rest = mean - first
     tl.store(moments + row * d + columns, mean, mask)
-    tl.store(moments + (row + 1) * d + columns, (first - (mean - rest)) + (delta - rest), mask)
+    tl.store(moments + (row + 1) * d + columns, (first - (mean - rest)) + (delta - rest) + drift, mask)
 
 
 @triton.jit

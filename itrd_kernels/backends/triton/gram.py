@@ -174,14 +174,14 @@ def multiply(
     left, right = tl.minimum(i, last), tl.where(i < last, tiles, i)
     if wild > 0:
         g = _add_rows(g, z, stride, across, padded, scales, weights, i, first, left, first, tiles, n, d, columns,
-                      True, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+                      True, True, BLOCK, COLUMNS, DEPTH, PRECISION, ACC)  # fmt: skip
         g = _add_rows(g, z, stride, across, padded, scales, weights, i, i, right, first, tiles, n, d, columns,
-                      False, True, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+                      False, True, BLOCK, COLUMNS, DEPTH, PRECISION, ACC)  # fmt: skip
     else:
         g = _add_rows(g, z, stride, across, padded, scales, weights, i, first, left, first, tiles, n, d, columns,
-                      True, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+                      True, False, BLOCK, COLUMNS, DEPTH, PRECISION, ACC)  # fmt: skip
         g = _add_rows(g, z, stride, across, padded, scales, weights, i, i, right, first, tiles, n, d, columns,
-                      False, False, BLOCK, DEPTH, PRECISION, ACC)  # fmt: skip
+                      False, False, BLOCK, COLUMNS, DEPTH, PRECISION, ACC)  # fmt: skip
     projection = _projection(projections, i, first, tl.where(i < last, tiles, last), tiles, BLOCK, ACC)
     if PANELS:
         # Programs of a block row that is not finished share no reads with the one that stores.
@@ -203,12 +203,16 @@ def multiply(
 @triton.jit
 def _add_rows(
     g, z, stride, across, padded, scales, weights, i, begin, end, first, tiles, n, d, columns,
-    TRANSPOSED: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr,
+    TRANSPOSED: tl.constexpr, SCALED: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """g + Σ_k V_ik s_k z_k for the rows k of the tiles begin ≤ k < end."""
     local, depth = tl.arange(0, BLOCK), tl.arange(0, DEPTH)
     STAGES: tl.constexpr = 1 if SCALED else None
+    # Float32 in one chain of n additions would lose digits to its length: it is added up in chains of PART rows.
+    CHAINS: tl.constexpr = z.dtype.element_ty == tl.float32 and PRECISION == "ieee"
+    PART: tl.constexpr = 256
+    part = tl.zeros((BLOCK, COLUMNS), ACC) if CHAINS else g
     for start in tl.range(begin * BLOCK, end * BLOCK, DEPTH, num_stages=STAGES):
         k, within = start // BLOCK, tl.multiple_of(start % BLOCK, DEPTH)
         row = start + depth
@@ -231,8 +235,12 @@ def _add_rows(
         else:
             tile = weights + tile_index(i, k, first, tiles) * BLOCK * BLOCK + within
             v = tl.load(tile + local[:, None] * BLOCK + depth[None, :])
-        g = tl.dot(v, x, g, input_precision=PRECISION, out_dtype=ACC)
-    return g
+        part = tl.dot(v, x, part, input_precision=PRECISION, out_dtype=ACC)
+        if CHAINS:  # noqa: SIM102
+            if (start + DEPTH) % PART == 0:
+                g += part
+                part = tl.zeros((BLOCK, COLUMNS), ACC)
+    return g + part if CHAINS else part
 
 
 @triton.jit
