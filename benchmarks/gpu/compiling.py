@@ -45,7 +45,7 @@ def tuned_jobs(day: Day) -> list[Job]:
     """Those that choose by timing candidates on the GPU: one at a time, after all others."""
     if day.rehearse or day.stage == "right":
         return []
-    return [_cell(cell, "compiled max-autotune") for cell in contenders.MODES_CELLS]
+    return [_cell(cell, "compiled max-autotune") for cell in contenders.AUTOTUNED_CELLS]
 
 
 def _timed(name: str, cell: str, contender: str, compile_it: Callable[[Day], object]) -> Job:
