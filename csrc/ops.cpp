@@ -110,9 +110,9 @@ ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::opt
   double total = 0, correlation = NAN, mutual_information = NAN;
 
   const bool moments_wanted = beta_corr != 0 && (want_e || want_t);
-  Tensor moments = moments_wanted ? empty(z_t, wide(z_t), {MOMENTS, d_t}) : empty(z_t, wide(z_t), {0});
+  Tensor moments = moments_wanted ? empty(z_t, wide(z_t), {kMoments, d_t}) : empty(z_t, wide(z_t), {0});
   if (beta_corr != 0) {
-    const Tensor scratch = moments_wanted ? moments : empty(z_t, wide(z_t), {MOMENTS, d_t});
+    const Tensor scratch = moments_wanted ? moments : empty(z_t, wide(z_t), {kMoments, d_t});
     correlation =
         kernels().correlation_forward(dtype_of(z_t), matrix(z_e), matrix(z_t), alpha, scratch.mutable_data_ptr());
     total += beta_corr * correlation;
@@ -137,7 +137,7 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   check_inputs(LIBRARY, z_e_in, z_t_in, z_s, moments.dim() == 2);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in),
                gram_input = z_s.has_value() ? *z_s : z_e;
-  check_saved(LIBRARY, moments, z_t, MOMENTS, z_t.size(1));
+  check_saved(LIBRARY, moments, z_t, kMoments, z_t.size(1));
   check_saved(LIBRARY, dgram_s, z_t, gram_input.size(0), gram_input.size(1));
   check_saved(LIBRARY, dgram_t, z_t, z_t.size(0), z_t.size(1));
   auto gradient = [](bool wanted, const Tensor& z) { return kept(wanted, z, z.scalar_type(), z.size(0), z.size(1)); };

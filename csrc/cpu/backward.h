@@ -18,7 +18,7 @@ template <class C>
 Buffer<C> coefficients(const C* moments, bool of_s, int64_t n, int64_t d, double upstream) {
   constexpr int64_t L = LANES<C>;
   Buffer<C> table = allocate<C>((d + L - 1) / L * L * COEFFICIENTS);
-  const C *own = moments, *other = moments + (MEAN_T - MEAN_S) * d;
+  const C *own = moments, *other = moments + (kMeanT - kMeanS) * d;
   if (!of_s) std::swap(own, other);
   const C share = C(upstream / n), minus_share = C(-upstream / (n - 1));
   for (int64_t j = 0; j < d; j += L) {
@@ -29,9 +29,9 @@ Buffer<C> coefficients(const C* moments, bool of_s, int64_t n, int64_t d, double
       write(MEAN + c, read(own + c * d));
       write(OTHER_MEAN + c, read(other + c * d));
     }
-    const Vector<C> dv = read(moments + DV * d), rstd = read(own + 2 * d);
+    const Vector<C> dv = read(moments + kDV * d), rstd = read(own + 2 * d);
     write(OTHER, share * dv * rstd);
-    write(OWN, minus_share * dv * rstd * read(moments + V * d));
+    write(OWN, minus_share * dv * rstd * read(moments + kV * d));
   }
   return table;
 }

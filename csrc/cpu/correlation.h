@@ -120,7 +120,7 @@ void chunk_moments(const Matrix& s, const Matrix& t, int64_t begin, int64_t end,
   }
 }
 
-// Means, 1/σ and v of columns [first, first + columns) from their moments; row DV of `moments` holds |e_j| for now.
+// Means, 1/σ and v of columns [first, first + columns) from their moments; row kDV of `moments` holds |e_j| for now.
 template <class T>
 void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t columns, double* data, Wide<T>* moments) {
   using C = Wide<T>;
@@ -128,14 +128,14 @@ void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t col
   const Moments<double> m(data, columns);
   C* const out = moments + first;
   auto write = [out, d](int64_t j, const Column& column) {
-    out[MEAN_S * d + j] = C(column.mean_s);
-    out[MEAN_LOW_S * d + j] = C(column.mean_s - double(C(column.mean_s)));
-    out[RSTD_S * d + j] = C(column.rstd_s);
-    out[MEAN_T * d + j] = C(column.mean_t);
-    out[MEAN_LOW_T * d + j] = C(column.mean_t - double(C(column.mean_t)));
-    out[RSTD_T * d + j] = C(column.rstd_t);
-    out[V * d + j] = C(column.v);
-    out[DV * d + j] = C(1 - column.v);
+    out[kMeanS * d + j] = C(column.mean_s);
+    out[kMeanLowS * d + j] = C(column.mean_s - double(C(column.mean_s)));
+    out[kRstdS * d + j] = C(column.rstd_s);
+    out[kMeanT * d + j] = C(column.mean_t);
+    out[kMeanLowT * d + j] = C(column.mean_t - double(C(column.mean_t)));
+    out[kRstdT * d + j] = C(column.rstd_t);
+    out[kV * d + j] = C(column.v);
+    out[kDV * d + j] = C(1 - column.v);
   };
   auto column = [m, n](int64_t j) -> Column {
     // σ² = Σ(z − μ)² / (n − 1),  v = 1/n Σ(s − μ_s)(t − μ_t) / (σ_s σ_t)
@@ -154,11 +154,11 @@ void finish_columns(const Matrix& s, const Matrix& t, int64_t first, int64_t col
       write(j, careful_column<T>(s, t, first + j, m.square_s[j], m.square_t[j], column(j)));
 }
 
-// Turn |e_j| (row DV) into ∂L/∂v_j; returns L.
+// Turn |e_j| (row kDV) into ∂L/∂v_j; returns L.
 template <class C>
 double finish_loss(C* moments, int64_t d, double alpha) {
   constexpr int64_t L = LANES<C>;
-  C* const e = moments + DV * d;
+  C* const e = moments + kDV * d;
   // log2 Σ|e|^(2α) = 2α log2 max|e| + log2 Σ(|e|/max|e|)^(2α)
   Vector<C> most{}, sum{};
   for (int64_t j = 0; j < d; j += L) {

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 
+#include "matrix.h"
+#include "moments.h"
+
 namespace itrd {
 
 struct BFloat16 {
@@ -11,22 +14,6 @@ struct BFloat16 {
 struct Half {
   uint16_t bits;
 };
-
-enum class Dtype { float64, float32, bfloat16, float16 };
-
-// A row-major matrix whose rows are `stride` elements apart.
-struct Matrix {
-  void* data = nullptr;
-  int64_t rows = 0, columns = 0, stride = 0;
-  explicit operator bool() const { return data != nullptr; }
-  template <class T>
-  T* row(int64_t i) const {
-    return static_cast<T*>(data) + i * stride;
-  }
-};
-
-// Rows of the saved `moments` (8, d).
-enum Moment { MEAN_S, MEAN_LOW_S, RSTD_S, MEAN_T, MEAN_LOW_T, RSTD_T, V, DV, MOMENTS };
 
 // Run body(thread) for thread = 0 … threads − 1, each once; in ops.cpp.
 void run_parallel(int threads, void (*body)(void* context, int thread), void* context);

@@ -27,28 +27,28 @@ struct Plan {
         gram(p.beta_mi != 0),
         want_s(gram && p.dgram_s),
         want_t(gram && p.dgram_t),
-        wide(p.dtype == Scalar::float64 ? 8 : 4),
+        wide(p.dtype == Dtype::float64 ? 8 : 4),
         loss_first(p.log || !(want_s || want_t)) {
-    strips = ceil_div(p.t.width, kStripColumns);
+    strips = ceil_div(p.t.columns, kStripColumns);
     chunk_rows = std::max<int64_t>(kRowsPerChunk, ceil_div(p.n, kMaxChunks));
     chunks = ceil_div(p.n, chunk_rows);
     count_blocks = std::min<int64_t>(ceil_div(p.n, kStreamWarps), kMaxCountBlocks);
 
-    bool half = p.dtype == Scalar::float16 || p.dtype == Scalar::bfloat16;
-    bool tensor = p.capability >= 80 ? half || p.tf32 : p.dtype == Scalar::float16;
+    bool half = p.dtype == Dtype::float16 || p.dtype == Dtype::bfloat16;
+    bool tensor = p.capability >= 80 ? half || p.tf32 : p.dtype == Dtype::float16;
     int64_t squares = ceil_div(p.n, 32);
     tile = plan_tiles(p.dtype, p.capability, tensor, squares * (squares + 1) / 2, p.tile);
     gradient_tile = plan_tiles(p.dtype, p.capability, tensor && p.capability >= 80,
-                               squares * ceil_div(std::max(p.s.width, p.t.width), 32), p.tile);
+                               squares * ceil_div(std::max(p.s.columns, p.t.columns), 32), p.tile);
     tiles = ceil_div(p.n, tile.tile);
     int64_t whole = std::max(tile.tile, gradient_tile.tile);
     ld = ceil_div(p.n, whole) * whole;
 
     // As many rows of W as the workspace holds beside the rest.
     int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
-    int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.width, p.t.width);
+    int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.columns, p.t.columns);
     losses = tiles * (tiles + 1) / 2;
-    int64_t rest = (4 * ld + 2 * tiles * tiles + chunks * kPartials * p.t.width) * wide + kSmallParts;
+    int64_t rest = (4 * ld + 2 * tiles * tiles + chunks * kPartials * p.t.columns) * wide + kSmallParts;
     rows = std::min((budget - rest) / row_bytes, kPanelEntries / ld) / whole * whole;
     if (p.panel) rows = p.panel;
     if (sides == 0 || rows >= ld) {
@@ -77,7 +77,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
     c.s = view<T>(p.e);
     c.t = view<T>(p.t);
     c.n = p.n;
-    c.d = p.t.width;
+    c.d = int(p.t.columns);
     c.strips = int(plan.strips);
     c.chunks = int(plan.chunks);
     c.chunk_rows = int(plan.chunk_rows);
@@ -142,7 +142,7 @@ WorkspaceBytes workspace_bytes(const Forward& p) {
   Plan plan(p);
   WorkspaceBytes bytes = {};
   bytes.ticket = sizeof(unsigned);
-  if (plan.correlation) bytes.partials = plan.chunks * kPartials * p.t.width * plan.wide;
+  if (plan.correlation) bytes.partials = plan.chunks * kPartials * p.t.columns * plan.wide;
   if (!plan.gram) return bytes;
   bytes.norms = 4 * plan.ld * plan.wide;
   bytes.counts = plan.count_blocks * kRowCounts * sizeof(int);

@@ -115,12 +115,12 @@ void with_kernel(const TilePlan& plan, Run run) {
   with_tile<T, Ieee>(plan.tile, run);
 }
 
-TilePlan plan_tiles(Scalar type, int capability, bool tensor, int64_t squares, int forced) {
+TilePlan plan_tiles(Dtype type, int capability, bool tensor, int64_t squares, int forced) {
   // The largest tile that still gives every multiprocessor something to do.
   int tile = forced ? forced : squares >= 64 * 16 ? 128 : squares >= 64 * 4 ? 64 : 32;
-  bool half = type == Scalar::float16 || type == Scalar::bfloat16;
+  bool half = type == Dtype::float16 || type == Dtype::bfloat16;
   if (capability < 80) tile = std::min(tile, kLargestOldTile);
-  if (type == Scalar::float64) return {std::min(tile, 64), false};
+  if (type == Dtype::float64) return {std::min(tile, 64), false};
   return {half && !tensor ? 64 : tile, tensor};
 }
 

@@ -6,23 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../matrix.h"
+#include "../moments.h"
+
 namespace itrd {
-
-// Rows of `moments` (8, d): μ_s = high + low, 1/σ_s, the same of z_t, v, ∂L_corr/∂v.
-enum Moment { kMeanS, kMeanLowS, kRstdS, kMeanT, kMeanLowT, kRstdT, kV, kDV, kMoments };
-
-enum class Scalar { float32, float64, float16, bfloat16 };
-
-// A matrix whose rows are contiguous: `stride` elements from one row to the next.
-struct Matrix {
-  const void* data = nullptr;
-  int64_t stride = 0;
-  int width = 0;
-};
 
 // "wide" below is float64 for float64 inputs, else float32.
 struct Forward {
-  Scalar dtype;
+  Dtype dtype;
   int n;
   Matrix e, t, s;  // z_e and z_t of the correlation term; z_s (or z_e) and z_t of the Gram term
   double alpha, beta_corr, beta_mi;
@@ -35,7 +26,7 @@ struct Forward {
 };
 
 struct Backward {
-  Scalar dtype;
+  Dtype dtype;
   int n;
   Matrix e, t;                                                 // read by the correlation term
   const void *g_total, *g_correlation, *g_mutual_information;  // wide scalars on the device; null is zero

@@ -31,21 +31,21 @@ View<T> view(const Matrix& m) {
   auto aligned = [&](size_t bytes) {
     return reinterpret_cast<uintptr_t>(m.data) % bytes == 0 && m.stride * sizeof(T) % bytes == 0;
   };
-  return {static_cast<const T*>(m.data), m.stride, m.width,
-          m.width % 4 == 0 && aligned(std::min<size_t>(4 * sizeof(T), 16)), aligned(16)};
+  return {static_cast<const T*>(m.data), m.stride, int(m.columns),
+          m.columns % 4 == 0 && aligned(std::min<size_t>(4 * sizeof(T), 16)), aligned(16)};
 }
 
 // Calls run with a value of the type that `type` names.
 template <class Run>
-void with_type(Scalar type, Run run) {
+void with_type(Dtype type, Run run) {
   switch (type) {
-    case Scalar::float32:
+    case Dtype::float32:
       return run(float());
-    case Scalar::float64:
+    case Dtype::float64:
       return run(double());
-    case Scalar::float16:
+    case Dtype::float16:
       return run(__half());
-    case Scalar::bfloat16:
+    case Dtype::bfloat16:
       return run(__nv_bfloat16());
   }
 }
@@ -56,7 +56,7 @@ struct TilePlan {
 };
 
 // The tile for `squares` squares of 32 × 32 in all.
-TilePlan plan_tiles(Scalar type, int capability, bool tensor, int64_t squares, int forced);
+TilePlan plan_tiles(Dtype type, int capability, bool tensor, int64_t squares, int forced);
 
 // Row norms of the Gram term and moments of the correlation term, each only if wanted; clears the ticket.
 template <class T>

@@ -67,16 +67,16 @@ void check_launches() {
                   "TORCH_CUDA_ARCH_LIST naming its architecture");
 }
 
-Scalar scalar_of(const Tensor& z) {
+Dtype dtype_of(const Tensor& z) {
   switch (z.scalar_type()) {
     case ScalarType::Double:
-      return Scalar::float64;
+      return Dtype::float64;
     case ScalarType::Float:
-      return Scalar::float32;
+      return Dtype::float32;
     case ScalarType::BFloat16:
-      return Scalar::bfloat16;
+      return Dtype::bfloat16;
     case ScalarType::Half:
-      return Scalar::float16;
+      return Dtype::float16;
     default:
       STD_TORCH_CHECK(false, "itrd_cuda: inputs must be float16, bfloat16, float32 or float64");
   }
@@ -88,7 +88,8 @@ void check(const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_
   STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), LIBRARY, ": n and d must be below 2³⁰");
 }
 
-Matrix matrix(const Tensor& z) { return {z.const_data_ptr(), z.stride(0), int(z.size(1))}; }
+// Kernels do not write to features, whatever a Matrix allows.
+Matrix matrix(const Tensor& z) { return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)}; }
 
 const void* data(const std::optional<Tensor>& z) { return z.has_value() ? z->const_data_ptr() : nullptr; }
 void* data_if(const Tensor& z) { return z.numel() ? z.mutable_data_ptr() : nullptr; }
@@ -142,7 +143,7 @@ ForwardResult forward_operator(const Tensor& z_e_in, const Tensor& z_t_in, const
   Tensor dgram_t = beta_mi != 0 && want_t ? empty(z_t, wide(z_t), {n, d_t}) : empty(z_t, wide(z_t), {0});
 
   Forward problem = {};
-  problem.dtype = scalar_of(z_t);
+  problem.dtype = dtype_of(z_t);
   problem.n = int(n);
   problem.e = matrix(z_e);
   problem.t = matrix(z_t);
@@ -183,7 +184,7 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
   Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
 
   Backward problem = {};
-  problem.dtype = scalar_of(z_t);
+  problem.dtype = dtype_of(z_t);
   problem.n = int(z_t.size(0));
   problem.e = matrix(z_e);
   problem.t = matrix(z_t);

@@ -78,7 +78,7 @@ Results run(const Kernels& kernels, const Case& c, Dtype dtype, const Inputs& in
   const Array& z = c.d_s ? in.s : in.e;
   Results out{0, 0, result(c.wants('e'), dtype, c.d_t), result(c.wants('t'), dtype, c.d_t),
               result(c.wants('s'), dtype, c.d_s)};
-  const Array moments(wide(dtype), c.beta_corr ? MOMENTS : 0, c.d_t),
+  const Array moments(wide(dtype), c.beta_corr ? kMoments : 0, c.d_t),
       gram_z = result(c.beta_mi && c.wants(c.d_s ? 's' : 'e'), wide(dtype), int(z.matrix.columns)),
       gram_t = result(c.beta_mi && c.wants('t'), wide(dtype), c.d_t);
   if (c.beta_corr)

@@ -19,12 +19,12 @@
 
 namespace {
 
-using itrd::Scalar;
+using itrd::Dtype;
 using naive::Numbers;
 
 struct Case {
   const char* name;
-  Scalar type;
+  Dtype type;
   int n, d_s, d_t;  // d_s = 0: the Gram term reads z_e
   bool want_e, want_t, want_s;
   bool log = false, tf32 = false;
@@ -46,20 +46,20 @@ struct Buffer {
   void* get() const { return memory.get(); }
 };
 
-size_t size_of(Scalar type) { return type == Scalar::float64 ? 8 : type == Scalar::float32 ? 4 : 2; }
-Scalar wide(Scalar type) { return type == Scalar::float64 ? type : Scalar::float32; }
+size_t size_of(Dtype type) { return type == Dtype::float64 ? 8 : type == Dtype::float32 ? 4 : 2; }
+Dtype wide(Dtype type) { return type == Dtype::float64 ? type : Dtype::float32; }
 
-void put(Scalar type, void* to, int64_t i, double x) {
-  if (type == Scalar::float64) static_cast<double*>(to)[i] = x;
-  if (type == Scalar::float32) static_cast<float*>(to)[i] = float(x);
-  if (type == Scalar::float16) static_cast<__half*>(to)[i] = __float2half_rn(float(x));
-  if (type == Scalar::bfloat16) static_cast<__nv_bfloat16*>(to)[i] = __float2bfloat16_rn(float(x));
+void put(Dtype type, void* to, int64_t i, double x) {
+  if (type == Dtype::float64) static_cast<double*>(to)[i] = x;
+  if (type == Dtype::float32) static_cast<float*>(to)[i] = float(x);
+  if (type == Dtype::float16) static_cast<__half*>(to)[i] = __float2half_rn(float(x));
+  if (type == Dtype::bfloat16) static_cast<__nv_bfloat16*>(to)[i] = __float2bfloat16_rn(float(x));
 }
 
-double at(Scalar type, const void* from, int64_t i) {
-  if (type == Scalar::float64) return static_cast<const double*>(from)[i];
-  if (type == Scalar::float32) return static_cast<const float*>(from)[i];
-  if (type == Scalar::float16) return __half2float(static_cast<const __half*>(from)[i]);
+double at(Dtype type, const void* from, int64_t i) {
+  if (type == Dtype::float64) return static_cast<const double*>(from)[i];
+  if (type == Dtype::float32) return static_cast<const float*>(from)[i];
+  if (type == Dtype::float16) return __half2float(static_cast<const __half*>(from)[i]);
   return __bfloat162float(static_cast<const __nv_bfloat16*>(from)[i]);
 }
 
@@ -81,7 +81,7 @@ struct Features {
         exact[size_t(i) * d + j] = at(c.type, buffer.get(), int64_t(i) * stride + j);
       }
   }
-  itrd::Matrix matrix() const { return {buffer.get(), stride, d}; }
+  itrd::Matrix matrix() const { return {buffer.get(), n, d, stride}; }
 };
 
 bool check(const Case& c) {
@@ -156,7 +156,7 @@ bool check(const Case& c) {
   double l_corr = naive::correlation(e.exact, t.exact, c.n, c.d_t, 1.5, corr_e, corr_t);
   double l_mi = naive::gram(z.exact, z.d, t.exact, c.d_t, c.n, c.log, gram_s, gram_t);
   double share_corr = -1.5 * c.beta_corr, share_mi = -1.5 * (c.beta_mi + 1);
-  double tolerance = c.type == Scalar::float64 ? 1e-11 : 2e-5;
+  double tolerance = c.type == Dtype::float64 ? 1e-11 : 2e-5;
   bool good = true;
   auto expect = [&](const char* what, double error, double allowed) {
     if (error <= allowed) return;
@@ -175,7 +175,7 @@ bool check(const Case& c) {
       error += std::pow(at(c.type, out.get(), int64_t(i)) - exact(i), 2);
       norm += exact(i) * exact(i);
     }
-    double rounding = c.type == Scalar::float16 ? 2e-3 : c.type == Scalar::bfloat16 ? 1e-2 : c.tf32 ? 5e-3 : tolerance;
+    double rounding = c.type == Dtype::float16 ? 2e-3 : c.type == Dtype::bfloat16 ? 1e-2 : c.tf32 ? 5e-3 : tolerance;
     if (out.bytes) expect(what, std::isnan(error) ? INFINITY : std::sqrt(error), rounding * std::sqrt(norm));
   };
   double both = (c.beta_corr ? c.beta_corr * l_corr : 0) + (c.beta_mi ? c.beta_mi * l_mi : 0);
@@ -194,7 +194,7 @@ bool check(const Case& c) {
 // At most 64 MiB and eight float32 for each feature; all of W at once up to n = 4096.
 bool check_workspace() {
   bool good = true;
-  for (Scalar type : {Scalar::float32, Scalar::bfloat16, Scalar::float64})
+  for (Dtype type : {Dtype::float32, Dtype::bfloat16, Dtype::float64})
     for (int n : {2, 64, 1000, 4095, 4096, 5000, 8192, 30000})
       for (int d : {16, 64, 512, 2048})
         for (bool both : {false, true}) {
@@ -211,7 +211,7 @@ bool check_workspace() {
           std::memcpy(sizes, &bytes, sizeof(bytes));
           for (size_t size : sizes) total += size;
           bool small = total <= (64u << 20) + size_t(32) * n * d;
-          bool whole = n > 4096 || both || type == Scalar::float64 || bytes.weights_s >= size_t(4) * n * n;
+          bool whole = n > 4096 || both || type == Dtype::float64 || bytes.weights_s >= size_t(4) * n * n;
           if (!small || !whole) std::printf("n = %d, d = %d: %zu bytes, W %zu\n", n, d, total, bytes.weights_s);
           good &= small && whole;
         }
@@ -219,28 +219,28 @@ bool check_workspace() {
 }
 
 const Case kQuick[] = {
-    {"float32, both terms", Scalar::float32, 40, 0, 20, true, true, false},
-    {"float32, tf32, ragged", Scalar::float32, 37, 5, 19, true, true, true, false, true},
-    {"float32, many row chunks", Scalar::float32, 132, 0, 6, true, false, false, false, false, 2, 0},
+    {"float32, both terms", Dtype::float32, 40, 0, 20, true, true, false},
+    {"float32, tf32, ragged", Dtype::float32, 37, 5, 19, true, true, true, false, true},
+    {"float32, many row chunks", Dtype::float32, 132, 0, 6, true, false, false, false, false, 2, 0},
 };
 
 const Case kAll[] = {
-    {"bfloat16, rows apart", Scalar::bfloat16, 35, 24, 40, true, true, true, false, false, 2, 1, 80, 0, 0, 3},
-    {"float16, aligned", Scalar::float16, 64, 0, 32, true, true, false},
-    {"float64, log, odd", Scalar::float64, 33, 7, 9, false, true, true, true},
-    {"float32, log", Scalar::float32, 34, 0, 12, true, false, false, true},
-    {"float32, loss only", Scalar::float32, 65, 0, 12, false, false, false},
-    {"float32, tile of 64", Scalar::float32, 70, 0, 20, true, true, false, false, false, 2, 1, 80, 64},
-    {"tf32, tile of 64", Scalar::float32, 70, 12, 20, true, false, true, false, true, 0, 1, 80, 64},
-    {"float32, tile of 128", Scalar::float32, 130, 0, 9, true, false, false, false, false, 0, 1, 80, 128},
-    {"bfloat16, tile of 128", Scalar::bfloat16, 130, 0, 16, true, false, false, false, false, 0, 1, 80, 128},
-    {"float64, tile of 64", Scalar::float64, 66, 0, 10, true, true, false, false, false, 2, 1, 80, 64},
-    {"float32, panels", Scalar::float32, 100, 0, 12, true, true, false, false, false, 2, 1, 80, 0, 32},
-    {"tf32, panels, log", Scalar::float32, 100, 9, 12, true, true, true, true, true, 2, 1, 80, 0, 64},
-    {"bfloat16 on sm_75", Scalar::bfloat16, 40, 0, 12, true, true, false, false, false, 2, 1, 75},
-    {"float16 on sm_75", Scalar::float16, 40, 0, 12, true, true, false, false, false, 2, 1, 75},
-    {"float32, three rows", Scalar::float32, 3, 3, 5, true, true, true},
-    {"float32, wide", Scalar::float32, 9, 0, 300, true, true, false},
+    {"bfloat16, rows apart", Dtype::bfloat16, 35, 24, 40, true, true, true, false, false, 2, 1, 80, 0, 0, 3},
+    {"float16, aligned", Dtype::float16, 64, 0, 32, true, true, false},
+    {"float64, log, odd", Dtype::float64, 33, 7, 9, false, true, true, true},
+    {"float32, log", Dtype::float32, 34, 0, 12, true, false, false, true},
+    {"float32, loss only", Dtype::float32, 65, 0, 12, false, false, false},
+    {"float32, tile of 64", Dtype::float32, 70, 0, 20, true, true, false, false, false, 2, 1, 80, 64},
+    {"tf32, tile of 64", Dtype::float32, 70, 12, 20, true, false, true, false, true, 0, 1, 80, 64},
+    {"float32, tile of 128", Dtype::float32, 130, 0, 9, true, false, false, false, false, 0, 1, 80, 128},
+    {"bfloat16, tile of 128", Dtype::bfloat16, 130, 0, 16, true, false, false, false, false, 0, 1, 80, 128},
+    {"float64, tile of 64", Dtype::float64, 66, 0, 10, true, true, false, false, false, 2, 1, 80, 64},
+    {"float32, panels", Dtype::float32, 100, 0, 12, true, true, false, false, false, 2, 1, 80, 0, 32},
+    {"tf32, panels, log", Dtype::float32, 100, 9, 12, true, true, true, true, true, 2, 1, 80, 0, 64},
+    {"bfloat16 on sm_75", Dtype::bfloat16, 40, 0, 12, true, true, false, false, false, 2, 1, 75},
+    {"float16 on sm_75", Dtype::float16, 40, 0, 12, true, true, false, false, false, 2, 1, 75},
+    {"float32, three rows", Dtype::float32, 3, 3, 5, true, true, true},
+    {"float32, wide", Dtype::float32, 9, 0, 300, true, true, false},
 };
 
 }  // namespace
