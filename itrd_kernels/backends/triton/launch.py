@@ -2,18 +2,18 @@
 
 import contextlib
 import math
-import os
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from itrd_kernels import schema
+from itrd_kernels.backends import emulated
 from itrd_kernels.backends.triton import configurations, kernels, tuning
 from itrd_kernels.backends.triton.correlation import PARTIALS
-from itrd_kernels.ops import MOMENTS, fake_backward
 
-INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETING = emulated.interpreting()
 
 # Triton's interpreter computes wrongly with bfloat16; tests that mend the interpreter turn this off.
 widen_bfloat16 = INTERPRETING
@@ -37,11 +37,11 @@ def forward(
     want_s: bool,
     tf32: bool,
 ) -> tuple[Tensor, ...]:
-    """The operator `forward` of ops.py."""
+    """The operator `forward` of schema.py."""
     z_e, z_t = _readable(z_e), _readable(z_t)
-    gram_input = z_e if z_s is None else _readable(z_s)
-    want_gram = (beta_mi != 0 and (want_e if z_s is None else want_s), beta_mi != 0 and want_t)
-    step = _Forward(z_e, z_t, gram_input, beta_corr != 0, beta_mi != 0, z_s is None, log, want_gram, tf32)
+    student, want_student = schema.gram_student(z_e, None if z_s is None else _readable(z_s), want_e, want_s)
+    want_gram = (beta_mi != 0 and want_student, beta_mi != 0 and want_t)
+    step = _Forward(z_e, z_t, student, beta_corr != 0, beta_mi != 0, z_s is None, log, want_gram, tf32)
     with _on(z_t.device):
         step.statistics()
         if log and step.gram:
@@ -83,7 +83,7 @@ class _Forward:
 
         self.scalars = (self.new(), self.new(), self.new())
         self.ticket = self.new(1, dtype=torch.int32)
-        self.moments = self.new(MOMENTS, self.d_t) if correlation else None
+        self.moments = self.new(len(schema.MOMENT_ROWS), self.d_t) if correlation else None
         self.partials = self.new(self.blocks, PARTIALS, self.d_t) if correlation else None
         self.rows = self.new(4, self.n) if gram else None
         self.counts = self.new(4, self.blocks) if gram else None
@@ -185,7 +185,7 @@ def backward(
     want_t: bool,
     want_s: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The operator `backward` of ops.py: one launch."""
+    """The operator `backward` of schema.py: one launch."""
     if widen_bfloat16 and z_t.dtype == torch.bfloat16:
         wide_s = None if z_s is None else z_s.float()
         wide = backward(
@@ -193,7 +193,7 @@ def backward(
             beta_corr, beta_mi, want_e, want_t, want_s,
         )  # fmt: skip
         return wide[0].bfloat16(), wide[1].bfloat16(), wide[2].bfloat16()
-    grads = fake_backward(
+    grads = schema.fake_backward(
         g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
         beta_corr, beta_mi, want_e, want_t, want_s,
     )  # fmt: skip
