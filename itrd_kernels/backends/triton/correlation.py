@@ -50,7 +50,7 @@ def merge_moments(
     mask = columns < d
     count = n.to(ACC)
     large_s, large_t = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
-    # δ = Σ_p n_p δ_p / n, in float64: equal addends round alike, and where few rows outweigh all others these are equal.
+    # δ = Σ_p n_p δ_p / n in float64: equal addends, as where few rows outweigh all others, round alike.
     sum_s, sum_t = tl.zeros((COLUMNS,), tl.float64), tl.zeros((COLUMNS,), tl.float64)
     for start in range(0, blocks, BLOCKS):
         delta_s, delta_t, rms_s, rms_t, _, n_p = _load_partials(
@@ -125,7 +125,7 @@ def _store_mean(z, moments, columns, mask, d, row, delta, low, ACC: tl.constexpr
 
 @triton.jit
 def finish_correlation(moments, n, d, alpha, COLUMNS: tl.constexpr, ACC: tl.constexpr):
-    """L_corr, and row 7 of `moments`, ∂L_corr/∂v, from its row 6."""
+    """L_corr from v in row 6 of `moments`, whose place a = ∂L_corr/∂v / n takes; row 7: b = v ∂L_corr/∂v / (n−1)."""
     largest = tl.zeros((), ACC)
     for start in range(0, d, COLUMNS):
         e, _, _ = _error(moments, n, d, start, COLUMNS, ACC)
@@ -140,8 +140,10 @@ def finish_correlation(moments, n, d, alpha, COLUMNS: tl.constexpr, ACC: tl.cons
     scale = -power / (total * LN2 * largest)
     for start in range(0, d, COLUMNS):
         e, columns, dead = _error(moments, n, d, start, COLUMNS, ACC)
-        slope = scale * tl.exp2((power - 1) * tl.log2(e / largest))
-        tl.store(moments + 7 * d + columns, tl.where(dead, 0.0, slope), columns < d)
+        slope = tl.where(dead, 0.0, scale * tl.exp2((power - 1) * tl.log2(e / largest)))
+        v = tl.load(moments + 6 * d + columns, columns < d, 0.0)
+        tl.store(moments + 6 * d + columns, slope / n, columns < d)
+        tl.store(moments + 7 * d + columns, v * slope / tl.maximum(n - 1, 1), columns < d)
     return power * tl.log2(largest) + tl.log2(total)
 
 
@@ -158,19 +160,17 @@ def _error(moments, n, d, start, COLUMNS: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
-def correlation_gradient(x_s, x_t, moments, columns, mask, n, d, g, ACC: tl.constexpr):
+def correlation_gradient(x_s, x_t, moments, columns, mask, d, g):
     """g · ∂L_corr/∂z_e and g · ∂L_corr/∂z_t of x_s and x_t (rows, columns)."""
     mean_s, low_s, rstd_s = _load_three(moments, columns, mask, d, 0)
     mean_t, low_t, rstd_t = _load_three(moments, columns, mask, d, 3)
-    v = tl.load(moments + 6 * d + columns, mask, 0.0)
-    slope = g * tl.load(moments + 7 * d + columns, mask, 0.0)
-    count = n.to(ACC)
+    a = g * tl.load(moments + 6 * d + columns, mask, 0.0)
+    b = g * tl.load(moments + 7 * d + columns, mask, 0.0)
     hat_s = ((x_s - mean_s[None, :]) - low_s[None, :]) * rstd_s[None, :]
     hat_t = ((x_t - mean_t[None, :]) - low_t[None, :]) * rstd_t[None, :]
-    # ∂v/∂s = (t̂/n − v ŝ/(n−1)) / σ_s
-    own = (v / (count - 1))[None, :]
-    grad_s = (slope * rstd_s)[None, :] * (hat_t / count - own * hat_s)
-    grad_t = (slope * rstd_t)[None, :] * (hat_s / count - own * hat_t)
+    # ∂L/∂s = (a t̂ − b ŝ) / σ_s
+    grad_s = rstd_s[None, :] * (a[None, :] * hat_t - b[None, :] * hat_s)
+    grad_t = rstd_t[None, :] * (a[None, :] * hat_s - b[None, :] * hat_t)
     return grad_s, grad_t
 
 

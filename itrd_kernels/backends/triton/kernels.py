@@ -234,7 +234,7 @@ def gradients(
         if CORRELATION:
             x_e = tl.load(e.z + far * e.stride + column[None, :], mask, 0.0).to(ACC)
             x_t = tl.load(t.z + far * t.stride + column[None, :], mask, 0.0).to(ACC)
-            sum_e, sum_t = correlation_gradient(x_e, x_t, moments, column, column < d_t, n, d_t, g_corr, ACC)
+            sum_e, sum_t = correlation_gradient(x_e, x_t, moments, column, column < d_t, d_t, g_corr)
         if e.gradient is not None:
             if e.dgram is not None:
                 sum_e += g_mi * tl.load(e.dgram + here, mask, 0.0)

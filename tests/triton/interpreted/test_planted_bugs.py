@@ -39,7 +39,7 @@ BUGS = {
         "tl.load(tile + local[:, None] * BLOCK + depth[None, :])", WRONG,
     ),
     "wrong sign in the backward pass": (
-        "correlation", "hat_t / count - own * hat_s", "hat_t / count + own * hat_s", WRONG,
+        "correlation", "a[None, :] * hat_t - b[None, :] * hat_s", "a[None, :] * hat_t + b[None, :] * hat_s", WRONG,
     ),
     "no projection onto the tangent of the sphere": (
         "gram", "g -= (projection * rnorm * rnorm)[:, None] * own", "g -= 0.0 * own", WRONG,
