@@ -83,8 +83,8 @@ def dot_tile(
     side, padded, row_i, row_j, n, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr
 ):
     """(s_i z_i)·(s_j z_j) for the rows of two blocks."""
-    scale_i = tl.load(side.scales + row_i, row_i < n, 1.0)
-    scale_j = tl.load(side.scales + row_j, row_j < n, 1.0)
+    scale_i = tl.load(side.norms + row_i, row_i < n, 1.0)
+    scale_j = tl.load(side.norms + row_j, row_j < n, 1.0)
     if side.z.dtype.element_ty == tl.float16:
         # Products of float16 are far from the ends of float32, so the scales can wait.
         products = _dot_rows(side, padded, row_i, row_j, scale_i, scale_j, n, False, BLOCK, DEPTH, PRECISION, ACC)
@@ -187,8 +187,8 @@ def multiply(
             tl.store(side.gradient + here, g, inside)
             tl.store(side.partial_projection + row, projection, (row < n) & (column_block == 0))
     if (not PANELS) or i < last:
-        scale = tl.load(side.scales + row, row < n, 1.0)
-        rnorm = tl.load(side.rnorms + row, row < n, 0.0)
+        scale = tl.load(side.norms + row, row < n, 1.0)
+        rnorm = tl.load(side.norms + n + row, row < n, 0.0)
         own = tl.load(side.z + row.to(tl.int64)[:, None] * side.stride + columns[None, :], inside, 0.0).to(ACC)
         own = as_read(own, PRECISION) * scale[:, None]
         # 4c s (K r g − (K g·ẑ) r² s z)/K
@@ -221,7 +221,7 @@ def _add_rows(
             place = z + row.to(tl.int64)[:, None] * side.stride + columns[None, :]
             x = tl.load(place, (row < n)[:, None] & (columns < width)[None, :], 0.0)
         if SCALED:
-            x = (x.to(ACC) * tl.load(side.scales + row, row < n, 1.0)[:, None]).to(x.dtype)
+            x = (x.to(ACC) * tl.load(side.norms + row, row < n, 1.0)[:, None]).to(x.dtype)
         if TRANSPOSED:
             tile = side.weights + (tile_index(k, i, first, tiles) * BLOCK + within) * BLOCK
             if z.dtype.element_ty.primitive_bitwidth == 16:

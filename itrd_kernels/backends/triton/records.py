@@ -16,7 +16,7 @@ class Side(NamedTuple):
         z: features (n, width); None in `statistics` where the correlation's loop has read them already.
         width, stride: features of a row, and elements from one row to the next.
         transposed: a copy (width, padded), zero in the columns beyond n, or None.
-        scales, rnorms: wide (n,): a power of two s, 1 but for extreme rows, and r = 1/‖s·z‖, 0 for a zero row.
+        norms: wide (2, n): a power of two s, 1 but for extreme rows, and r = 1/‖s·z‖, 0 for a zero row.
         half_range: K of gram.py, 1 but for float16.
         weights: tiles of V (tiles, BLOCK, BLOCK) in the features' dtype, or None: no gradient is wanted.
         projections: wide (tiles, 2, BLOCK), each tile's share of K ẑ·g for its rows and its columns.
@@ -28,8 +28,7 @@ class Side(NamedTuple):
     width: int
     stride: int
     transposed: Tensor | None
-    scales: Tensor | None
-    rnorms: Tensor | None
+    norms: Tensor | None
     half_range: float
     weights: Tensor | None
     projections: Tensor | None
