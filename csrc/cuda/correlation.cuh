@@ -4,7 +4,7 @@
 // in their order and forms v; finish_correlation sums over the columns and differentiates.
 #pragma once
 
-#include "itrd.h"
+#include "interface.h"
 #include "reduce.cuh"
 
 namespace itrd {

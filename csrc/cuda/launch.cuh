@@ -5,7 +5,7 @@
 
 #include "correlation.cuh"
 #include "gram.cuh"
-#include "itrd.h"
+#include "interface.h"
 
 namespace itrd {
 

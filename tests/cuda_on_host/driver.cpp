@@ -15,7 +15,7 @@
 #include "../naive.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
-#include "itrd.h"
+#include "interface.h"
 
 namespace {
 

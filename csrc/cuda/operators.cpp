@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "../stable.h"
-#include "itrd.h"
+#include "interface.h"
 
 #ifndef ITRD_CUDA_ON_HOST
 #include <torch/csrc/stable/accelerator.h>
