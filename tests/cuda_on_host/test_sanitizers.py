@@ -136,7 +136,10 @@ ONE_TYPE = [
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_planted_bug_is_found(compiled_once, tmp_path, bug):
-    kernels = planted(build.CUDA, tmp_path / "cuda", [*ONE_TYPE, (bug.file, bug.right, bug.wrong)])
+    changes = [*ONE_TYPE, (bug.file, bug.right, bug.wrong)]
+    # With what the kernels include from the folder above theirs.
+    csrc = planted(build.CUDA.parent, tmp_path / "csrc", [(f"cuda/{file}", *texts) for file, *texts in changes])
+    kernels = csrc / "cuda"
     name = "planted_" + bug.name.replace(" ", "_").replace("'", "")
     sources = [build.HERE / "driver.cpp", *build.kernels(kernels)]
     driver = compiled_once(name, sources, [*FLAGS, *SANITIZERS[bug.found_by]], kernels=kernels)
