@@ -85,7 +85,7 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
     if (task.dgram_s && task.grad_s) columns.load(task.dgram_s + at, grad_s);
     if (task.dgram_t && task.grad_t) columns.load(task.dgram_t + at, grad_t);
 #pragma unroll
-    for (int q = 0; q < 4; q++) {
+    for (int q = 0; q < 4; ++q) {
       grad_s[q] = task.dgram_s ? grad_s[q] * g_mi : 0;
       grad_t[q] = task.dgram_t ? grad_t[q] * g_mi : 0;
       if (task.pair) {
@@ -108,7 +108,8 @@ __global__ void __launch_bounds__(kStreamThreads, kStreamBlocks) gradients(const
 
 template <class T>
 void launch_statistics(const Correlation<T>& c, const Gram<T>& g, const Finish<T>& finish, cudaStream_t stream) {
-  int norm_blocks = finish.gram ? g.count_blocks : 0, moment_blocks = finish.correlation ? c.strips * c.chunks : 0;
+  int norm_blocks = finish.mutual_information ? g.count_blocks : 0,
+      moment_blocks = finish.correlation ? c.strips * c.chunks : 0;
   size_t shared = kStreamThreads / 2 * 4 * sizeof(Moments<wide_t<T>>);
   launch(statistics<T>, dim3(norm_blocks + moment_blocks), kStreamThreads, shared, stream, c, g, finish.ticket,
          norm_blocks);
@@ -121,7 +122,7 @@ void launch_correlation(const Correlation<T>& c, const Finish<T>& finish, cudaSt
 }
 
 template <class T>
-void launch_backward(const Backward& p, cudaStream_t stream) {
+void launch_backward(const BackwardProblem& p, cudaStream_t stream) {
   using A = wide_t<T>;
   Gradients<T> g = {};
   g.n = p.n;
@@ -152,7 +153,7 @@ void launch_backward(const Backward& p, cudaStream_t stream) {
   launch(gradients<T>, grid, kStreamThreads, 0, stream, g);
 }
 
-void backward(const Backward& problem, cudaStream_t stream) {
+void backward(const BackwardProblem& problem, cudaStream_t stream) {
   with_type(problem.dtype, [&](auto type) { launch_backward<decltype(type)>(problem, stream); });
 }
 

@@ -38,8 +38,8 @@ struct MomentSlots {
     *field(slot, lane, 3) = m.m2_s;
     *field(slot, lane, 4) = m.m2_t;
     *field(slot, lane, 5) = m.c_st;
-    *field(slot, lane, 6) = m.spread_s;
-    *field(slot, lane, 7) = m.spread_t;
+    *field(slot, lane, 6) = m.deviation_s;
+    *field(slot, lane, 7) = m.deviation_t;
   }
   __device__ Moments<A> get(int slot, int lane) const {
     return {*field(slot, lane, 0), *field(slot, lane, 1), *field(slot, lane, 2), *field(slot, lane, 3),
@@ -61,22 +61,22 @@ __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* sh
     columns.load(c.s.row(begin), shift_s);
     columns.load(c.t.row(begin), shift_t);
   }
-  A count = 0, x[4] = {}, y[4] = {}, xx[4] = {}, yy[4] = {}, xy[4] = {}, spread_s[4] = {}, spread_t[4] = {};
+  A count = 0, x[4] = {}, y[4] = {}, xx[4] = {}, yy[4] = {}, xy[4] = {}, deviation_s[4] = {}, deviation_t[4] = {};
 #pragma unroll 4
   for (int row = begin; row < end; row += kStreamWarps, count += 1) {
     A s[4], t[4];
     columns.load(c.s.row(row), s);
     columns.load(c.t.row(row), t);
 #pragma unroll
-    for (int q = 0; q < 4; q++) {
+    for (int q = 0; q < 4; ++q) {
       A ds = s[q] - shift_s[q], dt = t[q] - shift_t[q];
       x[q] += ds;
       y[q] += dt;
       xx[q] += ds * ds;
       yy[q] += dt * dt;
       xy[q] += ds * dt;
-      spread_s[q] = fmax(spread_s[q], fabs(ds));
-      spread_t[q] = fmax(spread_t[q], fabs(dt));
+      deviation_s[q] = fmax(deviation_s[q], fabs(ds));
+      deviation_t[q] = fmax(deviation_t[q], fabs(dt));
     }
   }
 
@@ -85,7 +85,7 @@ __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* sh
   columns.load(c.t.row(0), origin_t);
   Moments<A> m[4];
 #pragma unroll
-  for (int q = 0; q < 4; q++) {
+  for (int q = 0; q < 4; ++q) {
     A mean_x = count > 0 ? x[q] / count : 0, mean_y = count > 0 ? y[q] / count : 0;
     m[q] = {count,
             shift_s[q] - origin_s[q] + mean_x,
@@ -93,17 +93,17 @@ __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* sh
             xx[q] - x[q] * mean_x,
             yy[q] - y[q] * mean_y,
             xy[q] - x[q] * mean_y,
-            spread_s[q],
-            spread_t[q]};
+            deviation_s[q],
+            deviation_t[q]};
   }
   for (int half = kStreamWarps / 2; half > 0; half /= 2) {
     if (warp >= half && warp < 2 * half)
 #pragma unroll
-      for (int q = 0; q < 4; q++) MomentSlots<A>{shared}.put((warp - half) * 4 + q, lane, m[q]);
+      for (int q = 0; q < 4; ++q) MomentSlots<A>{shared}.put((warp - half) * 4 + q, lane, m[q]);
     __syncthreads();
     if (warp < half)
 #pragma unroll
-      for (int q = 0; q < 4; q++) m[q] = merge(m[q], MomentSlots<A>{shared}.get(warp * 4 + q, lane));
+      for (int q = 0; q < 4; ++q) m[q] = merge(m[q], MomentSlots<A>{shared}.get(warp * 4 + q, lane));
     __syncthreads();
   }
   if (warp > 0) return;
@@ -116,15 +116,15 @@ __device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* sh
   store(2, &Moments<A>::m2_s);
   store(3, &Moments<A>::m2_t);
   store(4, &Moments<A>::c_st);
-  store(5, &Moments<A>::spread_s);
-  store(6, &Moments<A>::spread_t);
+  store(5, &Moments<A>::deviation_s);
+  store(6, &Moments<A>::deviation_t);
 }
 
 template <class T>
 __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   using A = wide_t<T>;
   Moments<A> m = {};
-  for (int chunk = 0; chunk < c.chunks; chunk++) {
+  for (int chunk = 0; chunk < c.chunks; ++chunk) {
     const A* p = c.partials + int64_t(chunk) * kPartials * c.d + j;
     int64_t d = c.d;
     A rows = min(c.chunk_rows, c.n - chunk * c.chunk_rows);
@@ -134,22 +134,23 @@ __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   return m;
 }
 
-// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled,
-// and in double, since its sums run over all rows in turn, and one row may outweigh what the others differ by.
+// One column of a matrix brought to order one, for deviations whose squares leave the range of A: rare, so not
+// unrolled, and in double, since its sums run over all rows in turn, and one row may outweigh what the others differ
+// by.
 template <class T>
-struct ScaledColumn {
+struct ExtremeColumn {
   const View<T>& z;
   int n, j;
   double scale = 1, mean = 0;
 
-  __device__ ScaledColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
+  __device__ ExtremeColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
     // Halved, since the difference of two finite numbers can overflow.
     double largest = 0, sum = 0;
 #pragma unroll 1
-    for (int i = 0; i < n; i++) largest = fmax(largest, fabs(0.5 * widen(z.row(i)[j]) - 0.5 * origin()));
+    for (int i = 0; i < n; ++i) largest = fmax(largest, fabs(0.5 * widen(z.row(i)[j]) - 0.5 * origin()));
     scale = largest > 0 ? power_to_one(wide_t<T>(largest)) : 1;
 #pragma unroll 1
-    for (int i = 0; i < n; i++) sum += raw(i);
+    for (int i = 0; i < n; ++i) sum += raw(i);
     mean = sum / n;
   }
   __device__ double origin() const { return widen(z.row(0)[j]); }
@@ -158,8 +159,8 @@ struct ScaledColumn {
 };
 
 template <class A>
-__device__ inline bool needs_scaling(A spread) {
-  return spread != 0 && !ordinary(spread);
+__device__ inline bool is_extreme(A deviation) {
+  return deviation != 0 && !is_ordinary(deviation);
 }
 
 // v = (1/n) Σ ŝ t̂ and what the backward pass needs of column j, from its merged moments.
@@ -168,13 +169,13 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
   using A = wide_t<T>;
   Moments<A> m = merged_moments(c, j);
   // Equal to the first row throughout; a NaN or inf has made the moments NaN.
-  bool dead_s = m.spread_s == 0 && m.m2_s == 0, dead_t = m.spread_t == 0 && m.m2_t == 0;
+  bool dead_s = m.deviation_s == 0 && m.m2_s == 0, dead_t = m.deviation_t == 0 && m.m2_t == 0;
   A scale_s = 1, scale_t = 1;
-  if (needs_scaling(m.spread_s) || needs_scaling(m.spread_t)) {
-    ScaledColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
+  if (is_extreme(m.deviation_s) || is_extreme(m.deviation_t)) {
+    ExtremeColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
     double m2_s = 0, m2_t = 0, c_st = 0;
 #pragma unroll 1
-    for (int i = 0; i < c.n; i++) {
+    for (int i = 0; i < c.n; ++i) {
       m2_s += s(i) * s(i);
       m2_t += t(i) * t(i);
       c_st += s(i) * t(i);

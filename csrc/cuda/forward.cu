@@ -16,17 +16,17 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // How the problem is cut up.
 struct Plan {
-  bool correlation, gram, want_s, want_t;
+  bool correlation, mutual_information, want_s, want_t;
   int64_t wide, strips, chunks, chunk_rows, count_blocks, tiles, ld, rows, losses;
   TilePlan tile, gradient_tile;
   // The loss has a launch of its own where W cannot follow in the same one.
   bool loss_first;
 
-  explicit Plan(const Forward& p)
+  explicit Plan(const ForwardProblem& p)
       : correlation(p.beta_corr != 0),
-        gram(p.beta_mi != 0),
-        want_s(gram && p.dgram_s),
-        want_t(gram && p.dgram_t),
+        mutual_information(p.beta_mi != 0),
+        want_s(mutual_information && p.dgram_s),
+        want_t(mutual_information && p.dgram_t),
         wide(p.dtype == Dtype::float64 ? 8 : 4),
         loss_first(p.log || !(want_s || want_t)) {
     strips = ceil_div(p.t.columns, kStripColumns);
@@ -69,7 +69,7 @@ Rows<T> rows_of(const Matrix& z, void* norms, int64_t ld, int first, void* gradi
 }
 
 template <class T>
-void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
+void run(const ForwardProblem& p, const Workspace& w, cudaStream_t stream) {
   using A = wide_t<T>;
   Plan plan(p);
   Correlation<T> c = {};
@@ -86,7 +86,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
     c.alpha = A(p.alpha);
   }
   Gram<T> g = {};
-  if (plan.gram) {
+  if (plan.mutual_information) {
     g.s = rows_of<T>(p.s, w.norms, plan.ld, 0, p.dgram_s);
     g.t = rows_of<T>(p.t, w.norms, plan.ld, 2, p.dgram_t);
     g.n = p.n;
@@ -101,7 +101,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
   }
   Finish<T> finish = {static_cast<unsigned*>(w.ticket),
                       plan.correlation,
-                      plan.gram,
+                      plan.mutual_information,
                       A(p.beta_corr),
                       A(p.beta_mi),
                       static_cast<A*>(p.total),
@@ -109,7 +109,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
                       static_cast<A*>(p.mutual_information),
                       0};
   launch_statistics(c, g, finish, stream);
-  if (!plan.gram) return launch_correlation(c, finish, stream);
+  if (!plan.mutual_information) return launch_correlation(c, finish, stream);
   if (plan.loss_first) {
     g.pass = p.log ? GramPass::log_sums : GramPass::linear;
     launch_gram_tiles(plan.tile, g, c, finish, stream);
@@ -119,11 +119,11 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
   }
   if (plan.want_s) {
     g.s.weights = static_cast<A*>(w.weights_s);
-    g.s.projection = static_cast<A*>(w.projection_s);
+    g.s.partial_projection = static_cast<A*>(w.partial_projection_s);
   }
   if (plan.want_t) {
     g.t.weights = static_cast<A*>(w.weights_t);
-    g.t.projection = static_cast<A*>(w.projection_t);
+    g.t.partial_projection = static_cast<A*>(w.partial_projection_t);
   }
   g.triangular = plan.rows == plan.ld;
   unsigned* ticket = finish.ticket;
@@ -138,23 +138,23 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
 
 }  // namespace
 
-WorkspaceBytes workspace_bytes(const Forward& p) {
+WorkspaceBytes workspace_bytes(const ForwardProblem& p) {
   Plan plan(p);
   WorkspaceBytes bytes = {};
   bytes.ticket = sizeof(unsigned);
   if (plan.correlation) bytes.partials = plan.chunks * kPartials * p.t.columns * plan.wide;
-  if (!plan.gram) return bytes;
+  if (!plan.mutual_information) return bytes;
   bytes.norms = 4 * plan.ld * plan.wide;
   bytes.counts = plan.count_blocks * kRowCounts * sizeof(int);
   bytes.losses = 2 * plan.losses * plan.wide;
   bytes.coefficients = 2 * plan.wide;
-  size_t weights = plan.rows * plan.ld * plan.wide, projection = plan.tiles * plan.rows * plan.wide;
-  if (plan.want_s) bytes.weights_s = weights, bytes.projection_s = projection;
-  if (plan.want_t) bytes.weights_t = weights, bytes.projection_t = projection;
+  size_t weights = plan.rows * plan.ld * plan.wide, partial_projection = plan.tiles * plan.rows * plan.wide;
+  if (plan.want_s) bytes.weights_s = weights, bytes.partial_projection_s = partial_projection;
+  if (plan.want_t) bytes.weights_t = weights, bytes.partial_projection_t = partial_projection;
   return bytes;
 }
 
-void forward(const Forward& problem, const Workspace& workspace, cudaStream_t stream) {
+void forward(const ForwardProblem& problem, const Workspace& workspace, cudaStream_t stream) {
   with_type(problem.dtype, [&](auto type) { run<decltype(type)>(problem, workspace, stream); });
 }
 

@@ -9,17 +9,17 @@
 
 namespace itrd {
 
-constexpr int kRowCounts = 3;  // non-zero student rows, rows non-zero in both, rows that need range scaling
+constexpr int kRowCounts = 3;  // non-zero student rows, rows non-zero in both, extreme rows
 
 template <class T>
 struct Rows {
   using A = wide_t<T>;
-  View<T> z;      // (n, d)
-  A* rnorm;       // (ld) 1/‖scale · z_i‖, 0 for a zero row and beyond n
-  A* scale;       // (ld) a power of two, 1 for all rows but those whose squares leave the range of A
-  A* weights;     // (rows, ld) W_ij/‖z_j‖, or null where no gradient is wanted
-  A* projection;  // (column tiles, rows) Σ_j W_ij G_ij
-  A* gradient;    // (n, d) contiguous
+  View<T> z;              // (n, d)
+  A* rnorm;               // (ld) 1/‖scale · z_i‖, 0 for a zero row and beyond n
+  A* scale;               // (ld) a power of two, 1 for all rows but those whose squares leave the range of A
+  A* weights;             // (rows, ld) W_ij/‖z_j‖, or null where no gradient is wanted
+  A* partial_projection;  // (column tiles, rows) Σ_j W_ij G_ij
+  A* gradient;            // (n, d) contiguous
 };
 
 enum class GramPass { linear, log_sums, log_weights };
@@ -48,17 +48,17 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
   int counts[kRowCounts] = {};
 
   // {1/‖scale · z‖, scale} of one row
-  auto norm = [&](const View<T>& z, int i, bool& scaled) {
+  auto norm = [&](const View<T>& z, int i, bool& extreme) {
     const T* row = z.row(i);
     auto reduce = [&](A scale, A& largest) {
       A square = 0;
       largest = 0;
-      for (int strip = 0; strip * 4 * kWarp < z.width; strip++) {
+      for (int strip = 0; strip * 4 * kWarp < z.width; ++strip) {
         A x[4];
         Columns<A> columns(strip, z.width, z.four);
         columns.load(row, x);
 #pragma unroll
-        for (int q = 0; q < 4; q++) {
+        for (int q = 0; q < 4; ++q) {
           square += x[q] * scale * (x[q] * scale);
           largest = fmax(largest, fabs(x[q]));
         }
@@ -67,8 +67,8 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
       return reduce_lanes(square, Sum());
     };
     A largest, scale = 1, square = reduce(scale, largest);
-    scaled = largest != 0 && !ordinary(largest) && largest - largest == 0;
-    if (scaled) {
+    extreme = largest != 0 && !is_ordinary(largest) && largest - largest == 0;
+    if (extreme) {
       scale = power_to_one(largest);
       square = reduce(scale, largest);
     }
@@ -78,11 +78,11 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
   };
 
   for (int i = block * warps + threadIdx.x / kWarp; i < g.ld; i += g.count_blocks * warps) {
-    bool scaled_s = false, scaled_t = false;
+    bool extreme_s = false, extreme_t = false;
     Pair<A> s = {0, 1}, t = {0, 1};
     if (i < g.n) {
-      s = norm(g.s.z, i, scaled_s);
-      t = norm(g.t.z, i, scaled_t);
+      s = norm(g.s.z, i, extreme_s);
+      t = norm(g.t.z, i, extreme_t);
     }
     if (lane == 0) {
       g.s.rnorm[i] = s.first;
@@ -92,19 +92,19 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
     }
     counts[0] += s.first != 0;
     counts[1] += s.first != 0 && t.first != 0;
-    counts[2] += scaled_s || scaled_t;
+    counts[2] += extreme_s || extreme_t;
   }
 #pragma unroll
-  for (int k = 0; k < kRowCounts; k++) counts[k] = lane == 0 ? counts[k] : 0;
+  for (int k = 0; k < kRowCounts; ++k) counts[k] = lane == 0 ? counts[k] : 0;
   reduce_block(counts, Sum(), shared);
 #pragma unroll
-  for (int k = 0; k < kRowCounts; k++)
+  for (int k = 0; k < kRowCounts; ++k)
     if (threadIdx.x == 0) g.counts[block * kRowCounts + k] = counts[k];
 }
 
 struct RowCounts {
   int m_s = 0, m_st = 0;
-  bool scaled = false;
+  bool extreme = false;
 
   RowCounts() = default;
   template <class T>
@@ -112,11 +112,11 @@ struct RowCounts {
     int total[kRowCounts] = {};
     for (int b = threadIdx.x; b < g.count_blocks; b += blockDim.x)
 #pragma unroll
-      for (int k = 0; k < kRowCounts; k++) total[k] += g.counts[b * kRowCounts + k];
+      for (int k = 0; k < kRowCounts; ++k) total[k] += g.counts[b * kRowCounts + k];
     reduce_block(total, Sum(), shared);
     m_s = total[0];
     m_st = total[1];
-    scaled = total[2] != 0;
+    extreme = total[2] != 0;
   }
 };
 

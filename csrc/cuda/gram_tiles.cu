@@ -11,14 +11,15 @@ namespace itrd {
 // Tile (row, column) number b of those on and below the diagonal: b = row (row + 1)/2 + column.
 __device__ inline void triangular(int b, int& row, int& column) {
   row = int((sqrt(8.0f * b + 1) - 1) / 2);
-  while (row * int64_t(row + 1) / 2 > b) row--;
-  while ((row + 1) * int64_t(row + 2) / 2 <= b) row++;
+  while (row * int64_t(row + 1) / 2 > b) --row;
+  while ((row + 1) * int64_t(row + 2) / 2 <= b) ++row;
   column = b - int(row * int64_t(row + 1) / 2);
 }
 
 // L_mi from the sums over all tiles, by one block; for the log form also c = 1/(ln 2 Σ) of both terms.
 template <class T>
-__device__ wide_t<T> finish_gram(const Gram<T>& g, const RowCounts& counts, int slots, wide_t<T>* shared) {
+__device__ wide_t<T> finish_mutual_information(const Gram<T>& g, const RowCounts& counts, int slots,
+                                               wide_t<T>* shared) {
   using A = wide_t<T>;
   A sums[2] = {};
   for (int b = threadIdx.x; b < slots; b += blockDim.x) {
@@ -43,9 +44,9 @@ constexpr int kLargestOldTile = 64;  // before sm_80
 template <class T, class Math, int tile>
 __host__ __device__ constexpr bool used_here() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  return Math::tensor || sizeof(T) != 2;
+  return Math::kTensor || sizeof(T) != 2;
 #elif defined(__CUDA_ARCH__)
-  return tile <= kLargestOldTile && (!Math::tensor || std::is_same_v<T, __half>);
+  return tile <= kLargestOldTile && (!Math::kTensor || std::is_same_v<T, __half>);
 #else
   return true;
 #endif
@@ -71,12 +72,13 @@ __device__ void gram_block(const Gram<T>& g, const Correlation<T>& c, const Fini
   if (!last_block(finish.ticket, gridDim.x, reinterpret_cast<unsigned*>(shared))) return;
   A correlation = finish.correlation ? finish_correlation(c, scratch) : 0;
   RowCounts counts(g, reinterpret_cast<int*>(shared));
-  A mutual_information = finish_gram(g, counts, g.first_loss + int(gridDim.x) - finish.column_blocks, scratch);
+  A mutual_information =
+      finish_mutual_information(g, counts, g.first_loss + int(gridDim.x) - finish.column_blocks, scratch);
   if (threadIdx.x == 0) finish.write(correlation, mutual_information);
 }
 
 template <class T, class Math, int tile>
-__global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
+__global__ void __launch_bounds__(Shape<tile>::kThreads, resident_blocks<T, tile>())
     gram_tiles(const __grid_constant__ Gram<T> g, const __grid_constant__ Correlation<T> c,
                const __grid_constant__ Finish<T> finish) {
   ITRD_DYNAMIC_SHARED(shared);
@@ -84,7 +86,7 @@ __global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>
 }
 
 template <class T, class Math, int tile>
-__global__ void __launch_bounds__(Shape<tile>::threads, resident_blocks<T, tile>())
+__global__ void __launch_bounds__(Shape<tile>::kThreads, resident_blocks<T, tile>())
     gram_gradients(const __grid_constant__ Gram<T> g) {
   ITRD_DYNAMIC_SHARED(shared);
   const Rows<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
@@ -100,10 +102,10 @@ using Tile = std::integral_constant<int, tile>;
 // meets the floating-point units on old architectures only.
 template <class T, class Math, class Run>
 void with_tile(int tile, Run run) {
-  constexpr bool fallback = sizeof(T) == 2 && !Math::tensor;
-  if constexpr (!fallback && sizeof(T) != 8)
+  constexpr bool kFallback = sizeof(T) == 2 && !Math::kTensor;
+  if constexpr (!kFallback && sizeof(T) != 8)
     if (tile == 128) return run(Math(), Tile<128>());
-  if constexpr (!fallback)
+  if constexpr (!kFallback)
     if (tile == 32) return run(Math(), Tile<32>());
   run(Math(), Tile<64>());
 }
@@ -129,14 +131,14 @@ void launch_gram_tiles(const TilePlan& plan, const Gram<T>& g, const Correlation
                        cudaStream_t stream) {
   with_kernel<T>(plan, [&](auto math, auto size) {
     using Math = decltype(math);
-    constexpr int tile = size.value, threads = Shape<tile>::threads;
+    constexpr int kTile = size.value, kThreads = Shape<kTile>::kThreads;
     int rows = std::min(g.rows, g.n - g.row0);
-    int blocks = g.triangular ? g.tiles * (g.tiles + 1) / 2 : (rows + tile - 1) / tile * g.tiles;
+    int blocks = g.triangular ? g.tiles * (g.tiles + 1) / 2 : (rows + kTile - 1) / kTile * g.tiles;
     Finish<T> f = finish;
-    f.column_blocks = f.ticket && f.correlation ? (c.d + threads - 1) / threads : 0;
-    constexpr size_t sums = 2 * TileSums<wide_t<T>, tile>::length * sizeof(wide_t<T>);
-    size_t shared = std::max<size_t>(kStages * GramTile<T, Math, tile>::stage_bytes + kScratchBytes, sums);
-    launch(gram_tiles<T, Math, tile>, dim3(blocks + f.column_blocks), threads, shared, stream, g, c, f);
+    f.column_blocks = f.ticket && f.correlation ? (c.d + kThreads - 1) / kThreads : 0;
+    constexpr size_t kSumBytes = 2 * TileSums<wide_t<T>, kTile>::kLength * sizeof(wide_t<T>);
+    size_t shared = std::max<size_t>(kStages * GramTile<T, Math, kTile>::kStageBytes + kScratchBytes, kSumBytes);
+    launch(gram_tiles<T, Math, kTile>, dim3(blocks + f.column_blocks), kThreads, shared, stream, g, c, f);
   });
 }
 
@@ -144,12 +146,12 @@ template <class T>
 void launch_gram_gradients(const TilePlan& plan, const Gram<T>& g, cudaStream_t stream) {
   with_kernel<T>(plan, [&](auto math, auto size) {
     using Math = decltype(math);
-    constexpr int tile = size.value;
+    constexpr int kTile = size.value;
     int width = std::max(g.s.weights ? g.s.z.width : 0, g.t.weights ? g.t.z.width : 0);
     int rows = std::min(g.rows, g.n - g.row0);
-    dim3 grid((width + tile - 1) / tile, (rows + tile - 1) / tile, (g.s.weights ? 1 : 0) + (g.t.weights ? 1 : 0));
-    size_t shared = kStages * GradientStage<T, tile>::bytes + kScratchBytes;
-    launch(gram_gradients<T, Math, tile>, grid, Shape<tile>::threads, shared, stream, g);
+    dim3 grid((width + kTile - 1) / kTile, (rows + kTile - 1) / kTile, (g.s.weights ? 1 : 0) + (g.t.weights ? 1 : 0));
+    size_t shared = kStages * GradientStage<T, kTile>::kBytes + kScratchBytes;
+    launch(gram_gradients<T, Math, kTile>, grid, Shape<kTile>::kThreads, shared, stream, g);
   });
 }
 

@@ -12,7 +12,7 @@
 namespace itrd {
 
 // "wide" below is float64 for float64 inputs, else float32.
-struct Forward {
+struct ForwardProblem {
   Dtype dtype;
   int n;
   Matrix e, t, s;  // z_e and z_t of the correlation term; z_s (or z_e) and z_t of the Gram term
@@ -25,7 +25,7 @@ struct Forward {
   void *total, *correlation, *mutual_information, *moments, *dgram_s, *dgram_t;
 };
 
-struct Backward {
+struct BackwardProblem {
   Dtype dtype;
   int n;
   Matrix e, t;                                                 // read by the correlation term
@@ -48,16 +48,17 @@ struct Workspace {
   void* coefficients;  // Gram: c_s and c_st of the log form, whether any row is range-scaled (3)
   void* weights_s;     // Gram: W_ij/‖z_j‖ of a panel of rows (rows, ld), in whole tiles
   void* weights_t;
-  void* projection_s;  // Gram: Σ_j W_ij G_ij per tile of columns (tiles, rows)
-  void* projection_t;
+  void* partial_projection_s;  // Gram: Σ_j W_ij G_ij per tile of columns (tiles, rows)
+  void* partial_projection_t;
 };
 
 struct WorkspaceBytes {
-  size_t ticket, partials, norms, counts, losses, coefficients, weights_s, weights_t, projection_s, projection_t;
+  size_t ticket, partials, norms, counts, losses, coefficients, weights_s, weights_t, partial_projection_s,
+      partial_projection_t;
 };
 
-WorkspaceBytes workspace_bytes(const Forward& problem);
-void forward(const Forward& problem, const Workspace& workspace, cudaStream_t stream);
-void backward(const Backward& problem, cudaStream_t stream);
+WorkspaceBytes workspace_bytes(const ForwardProblem& problem);
+void forward(const ForwardProblem& problem, const Workspace& workspace, cudaStream_t stream);
+void backward(const BackwardProblem& problem, cudaStream_t stream);
 
 }  // namespace itrd

@@ -14,15 +14,15 @@ template <class T>
 struct Finish {
   using A = wide_t<T>;
   unsigned* ticket;  // null: nobody finishes
-  bool correlation, gram;
+  bool correlation, mutual_information;
   A beta_corr, beta_mi;
-  A *total_out, *correlation_out, *gram_out;
+  A *total_out, *correlation_out, *mutual_information_out;
   int column_blocks;
 
   __device__ void write(A l_corr, A l_mi) const {
     *correlation_out = correlation ? l_corr : A(NAN);
-    *gram_out = gram ? l_mi : A(NAN);
-    *total_out = (correlation ? beta_corr * l_corr : 0) + (gram ? beta_mi * l_mi : 0);
+    *mutual_information_out = mutual_information ? l_mi : A(NAN);
+    *total_out = (correlation ? beta_corr * l_corr : 0) + (mutual_information ? beta_mi * l_mi : 0);
   }
 };
 

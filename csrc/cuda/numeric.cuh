@@ -69,14 +69,14 @@ struct View {
 // two and two, so that a warp always reads whole rows of sectors), else one in 32.
 template <class A>
 struct Columns {
-  static constexpr int neighbours = sizeof(A) == 8 ? 2 : 4;
+  static constexpr int kNeighbours = sizeof(A) == 8 ? 2 : 4;
   int first, end;
   bool vector;
 
   __device__ Columns(int strip, int width, bool vector)
-      : first(strip * 4 * kWarp + int(threadIdx.x % kWarp) * (vector ? neighbours : 1)), end(width), vector(vector) {}
+      : first(strip * 4 * kWarp + int(threadIdx.x % kWarp) * (vector ? kNeighbours : 1)), end(width), vector(vector) {}
   __device__ int column(int q) const {
-    return first + (vector ? q / neighbours * neighbours * kWarp + q % neighbours : q * kWarp);
+    return first + (vector ? q / kNeighbours * kNeighbours * kWarp + q % kNeighbours : q * kWarp);
   }
   __device__ bool valid(int q) const { return column(q) < end; }
 
@@ -84,15 +84,15 @@ struct Columns {
   __device__ void load(const T* row, A (&x)[4]) const {
     if (vector) {
 #pragma unroll
-      for (int q = 0; q < 4; q += neighbours) {
-        Neighbours<T, neighbours> several = {};
-        if (valid(q)) several = *reinterpret_cast<const Neighbours<T, neighbours>*>(row + column(q));
+      for (int q = 0; q < 4; q += kNeighbours) {
+        Neighbours<T, kNeighbours> several = {};
+        if (valid(q)) several = *reinterpret_cast<const Neighbours<T, kNeighbours>*>(row + column(q));
 #pragma unroll
-        for (int i = 0; i < neighbours; i++) x[q + i] = widen(several.x[i]);
+        for (int i = 0; i < kNeighbours; ++i) x[q + i] = widen(several.x[i]);
       }
     } else {
 #pragma unroll
-      for (int q = 0; q < 4; q++) x[q] = valid(q) ? widen(row[column(q)]) : 0;
+      for (int q = 0; q < 4; ++q) x[q] = valid(q) ? widen(row[column(q)]) : 0;
     }
   }
 
@@ -100,15 +100,15 @@ struct Columns {
   __device__ void store(T* row, const A (&x)[4]) const {
     if (vector) {
 #pragma unroll
-      for (int q = 0; q < 4; q += neighbours) {
-        Neighbours<T, neighbours> several;
+      for (int q = 0; q < 4; q += kNeighbours) {
+        Neighbours<T, kNeighbours> several;
 #pragma unroll
-        for (int i = 0; i < neighbours; i++) several.x[i] = narrow<T>(x[q + i]);
-        if (valid(q)) *reinterpret_cast<Neighbours<T, neighbours>*>(row + column(q)) = several;
+        for (int i = 0; i < kNeighbours; ++i) several.x[i] = narrow<T>(x[q + i]);
+        if (valid(q)) *reinterpret_cast<Neighbours<T, kNeighbours>*>(row + column(q)) = several;
       }
     } else {
 #pragma unroll
-      for (int q = 0; q < 4; q++)
+      for (int q = 0; q < 4; ++q)
         if (valid(q)) row[column(q)] = narrow<T>(x[q]);
     }
   }
@@ -116,9 +116,9 @@ struct Columns {
 
 // Numbers of this size can be squared and summed in A without overflow, and nothing that matters vanishes.
 template <class A>
-__device__ inline bool ordinary(A size) {
-  constexpr A limit = sizeof(A) == 8 ? A(0x1p400) : A(0x1p40);
-  return size >= 1 / limit && size <= limit;
+__device__ inline bool is_ordinary(A size) {
+  constexpr A kLimit = sizeof(A) == 8 ? A(0x1p400) : A(0x1p40);
+  return size >= 1 / kLimit && size <= kLimit;
 }
 
 // A power of two that brings `size` to order one.

@@ -8,7 +8,7 @@ namespace itrd {
 constexpr int kMaxWarps = 8;  // of a block
 
 struct Sum {
-  static constexpr int neutral = 0;
+  static constexpr int kNeutral = 0;
 
   template <class A>
   __device__ A operator()(A a, A b) const {
@@ -18,7 +18,7 @@ struct Sum {
 
 // The largest of numbers that are not negative.
 struct Max {
-  static constexpr int neutral = 0;
+  static constexpr int kNeutral = 0;
 
   template <class A>
   __device__ A operator()(A a, A b) const {
@@ -40,14 +40,14 @@ template <class A, int count, class Op>
 __device__ void reduce_block(A (&x)[count], Op op, A* shared) {
   int warp = threadIdx.x / kWarp, slot = threadIdx.x % kMaxWarps;
 #pragma unroll
-  for (int k = 0; k < count; k++) {
+  for (int k = 0; k < count; ++k) {
     x[k] = reduce_lanes(x[k], op);
     if (threadIdx.x % kWarp == 0) shared[warp * count + k] = x[k];
   }
   __syncthreads();
 #pragma unroll
-  for (int k = 0; k < count; k++)
-    x[k] = reduce_lanes(slot < int(blockDim.x) / kWarp ? shared[slot * count + k] : A(Op::neutral), op, 1, kMaxWarps);
+  for (int k = 0; k < count; ++k)
+    x[k] = reduce_lanes(slot < int(blockDim.x) / kWarp ? shared[slot * count + k] : A(Op::kNeutral), op, 1, kMaxWarps);
   __syncthreads();
 }
 
@@ -71,10 +71,10 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks, unsigned* s
 }
 
 // Count, means and centred moments of a pair of columns. The means are relative to a common origin, the pair's first
-// row, so that a mean of 10⁴ costs a deviation of 1 nothing; `spread` bounds max|z − mean| to within a factor of n.
+// row, so that a mean of 10⁴ costs a deviation of 1 nothing; a deviation bounds max|z − mean| to within a factor of n.
 template <class A>
 struct Moments {
-  A count, mean_s, mean_t, m2_s, m2_t, c_st, spread_s, spread_t;
+  A count, mean_s, mean_t, m2_s, m2_t, c_st, deviation_s, deviation_t;
 };
 
 // Chan's formula: M2 = M2ₐ + M2_b + δ² nₐ n_b / n,  mean = meanₐ + δ n_b / n
@@ -89,8 +89,8 @@ __device__ inline Moments<A> merge(const Moments<A>& a, const Moments<A>& b) {
           a.m2_s + b.m2_s + ds * ds * weight,
           a.m2_t + b.m2_t + dt * dt * weight,
           a.c_st + b.c_st + ds * dt * weight,
-          fmax(fmax(a.spread_s, b.spread_s), fabs(ds)),
-          fmax(fmax(a.spread_t, b.spread_t), fabs(dt))};
+          fmax(fmax(a.deviation_s, b.deviation_s), fabs(ds)),
+          fmax(fmax(a.deviation_t, b.deviation_t), fabs(dt))};
 }
 
 }  // namespace itrd

@@ -86,7 +86,7 @@ BUGS = [
         "columns beyond the end of a row",
         "gram_tile.cuh",
         "row < g.n ? width - k - offset : 0",
-        "row < g.n ? per_row : 0",
+        "row < g.n ? kElementsPerRow : 0",
         "address",
         "heap-buffer-overflow",
     ),
