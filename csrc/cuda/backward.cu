@@ -1,63 +1,41 @@
-// Kernels and launches of the correlation term, and the backward pass of both terms.
+// The backward pass, one launch: the gradients of both terms, scaled by what reaches the losses from above, and added.
 #include <algorithm>
 
 #include "launch.cuh"
+#include "streaming.cuh"
 
 namespace itrd {
 
-// One launch reads all features: the first blocks take the rows' norms, the others the columns' moments.
-template <class T>
-__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
-    statistics(const __grid_constant__ Correlation<T> c, const __grid_constant__ Gram<T> g, unsigned* ticket,
-               int norm_blocks) {
-  ITRD_DYNAMIC_SHARED(shared);
-  if (blockIdx.x == 0 && threadIdx.x == 0) *ticket = 0;
-  int block = blockIdx.x;
-  if (block < norm_blocks)
-    row_norms(g, block, reinterpret_cast<int*>(shared));
-  else
-    column_moments(c, block - norm_blocks, reinterpret_cast<wide_t<T>*>(shared));
-}
+constexpr int kGradientRows = 32;  // of a block, so that the moments of its columns are read once for many rows
 
-template <class T>
-__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
-    correlation(const __grid_constant__ Correlation<T> c, const __grid_constant__ Finish<T> finish) {
-  ITRD_DYNAMIC_SHARED(shared);
-  int j = blockIdx.x * blockDim.x + threadIdx.x;
-  if (j < c.d) finish_column(c, j);
-  if (!last_block(finish.ticket, gridDim.x, reinterpret_cast<unsigned*>(shared))) return;
-  wide_t<T> loss = finish_correlation(c, reinterpret_cast<wide_t<T>*>(shared));
-  if (threadIdx.x == 0) finish.write(loss, 0);
-}
-
-constexpr int kGradientRows = 32;  // of a block, so that the columns' coefficients are read once for many rows
-
-// One gradient, or the pair of both sides of the correlation term.
+// One gradient; or both gradients of a pair, which share the features that the correlation term reads.
 template <class T>
 struct GradientTask {
   using A = wide_t<T>;
-  View<T> s, t;                // the features of a pair; not read otherwise
-  const A *dgram_s, *dgram_t;  // null is zero
-  T *grad_s, *grad_t;          // null is not wanted
-  bool pair;
+  View<T> s, t;                // (n, width) the features of a pair; null otherwise
+  const A *dgram_s, *dgram_t;  // (n, width) ∂L_mi/∂z; null is zero
+  T *grad_s, *grad_t;          // (n, width) the results; null where not wanted
+  bool pair;                   // whether the correlation term takes part
   int width;
 };
 
+// All gradients of one launch.
 template <class T>
 struct Gradients {
   using A = wide_t<T>;
-  GradientTask<T> task[3];
+  GradientTask<T> task[3];  // the grid's z says which
   int n;
-  const A *g_total, *g_correlation, *g_mutual_information;  // null is zero
+  const A *g_total, *g_correlation, *g_mutual_information;  // scalars; null is zero
   A beta_corr, beta_mi;
-  const A* moments;
+  const A* moments;  // (8, width of a pair), row by row as `enum Moment` says
 };
 
+// Writes the gradients of one block's rows, and of its strip of columns.
 template <class T>
 __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task) {
   using A = wide_t<T>;
   Columns<A> columns(blockIdx.x, task.width, task.width % 4 == 0 && (!task.pair || (task.s.four && task.t.four)));
-  // Upstream of one term: its own and its share of the total's.
+  // What reaches a term from above: its own upstream gradient, and its share of the total's.
   auto upstream = [&](const A* own, A beta) { return (g.g_total ? *g.g_total * beta : 0) + (own ? *own : 0); };
   A g_corr = upstream(g.g_correlation, g.beta_corr), g_mi = upstream(g.g_mutual_information, g.beta_mi);
 
@@ -89,7 +67,7 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
       grad_s[q] = task.dgram_s ? grad_s[q] * g_mi : 0;
       grad_t[q] = task.dgram_t ? grad_t[q] * g_mi : 0;
       if (task.pair) {
-        // ∂v/∂s_ij = (1/σ_s) ( t̂_ij/n − v ŝ_ij/(n−1) ), for the teacher s and t change places
+        // ∂v/∂s_ij = (1/σ_s) ( t̂_ij/n − v ŝ_ij/(n−1) ); for the teacher s and t change places.
         A x = (s[q] - mean_s[q] - low_s[q]) * rstd_s[q], y = (t[q] - mean_t[q] - low_t[q]) * rstd_t[q];
         A n = A(g.n), factor = g_corr * dv[q];
         grad_s[q] += factor * rstd_s[q] * (y / n - v[q] * x / (n - 1));
@@ -104,21 +82,6 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
 template <class T>
 __global__ void __launch_bounds__(kStreamThreads, kStreamBlocks) gradients(const __grid_constant__ Gradients<T> g) {
   gradient_task(g, g.task[blockIdx.z]);
-}
-
-template <class T>
-void launch_statistics(const Correlation<T>& c, const Gram<T>& g, const Finish<T>& finish, cudaStream_t stream) {
-  int norm_blocks = finish.mutual_information ? g.count_blocks : 0,
-      moment_blocks = finish.correlation ? c.strips * c.chunks : 0;
-  size_t shared = kStreamThreads / 2 * 4 * sizeof(Moments<wide_t<T>>);
-  launch(statistics<T>, dim3(norm_blocks + moment_blocks), kStreamThreads, shared, stream, c, g, finish.ticket,
-         norm_blocks);
-}
-
-template <class T>
-void launch_correlation(const Correlation<T>& c, const Finish<T>& finish, cudaStream_t stream) {
-  dim3 grid((c.d + kStreamThreads - 1) / kStreamThreads);
-  launch(correlation<T>, grid, kStreamThreads, kStreamWarps * sizeof(wide_t<T>), stream, c, finish);
 }
 
 template <class T>
@@ -156,13 +119,5 @@ void launch_backward(const BackwardProblem& p, cudaStream_t stream) {
 void backward(const BackwardProblem& problem, cudaStream_t stream) {
   with_type(problem.dtype, [&](auto type) { launch_backward<decltype(type)>(problem, stream); });
 }
-
-#define ITRD_INSTANTIATE(T)                                                                                  \
-  template void launch_statistics<T>(const Correlation<T>&, const Gram<T>&, const Finish<T>&, cudaStream_t); \
-  template void launch_correlation<T>(const Correlation<T>&, const Finish<T>&, cudaStream_t);
-ITRD_INSTANTIATE(float)
-ITRD_INSTANTIATE(double)
-ITRD_INSTANTIATE(__half)
-ITRD_INSTANTIATE(__nv_bfloat16)
 
 }  // namespace itrd

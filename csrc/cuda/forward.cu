@@ -1,26 +1,41 @@
-// The forward pass: which launches it takes, on which parts of the workspace.
+// The forward pass: which launches it takes, and on which parts of the workspace.
 #include <algorithm>
 
 #include "launch.cuh"
+#include "streaming.cuh"
 
 namespace itrd {
 
 namespace {
 
-constexpr int64_t kWorkspaceBytes = 64 << 20;  // and eight float32 for each feature
-constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that its offsets fit in 32 bits
-constexpr int64_t kSmallParts = 16 << 10;      // ticket, counts, coefficients, alignment
+constexpr int64_t kWorkspaceBytes = 64 << 20;  // beside eight float32 for each feature
+constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that offsets in it fit in 32 bits
+constexpr int64_t kSmallParts = 16 << 10;      // bytes for ticket, counts, coefficients and alignment
 constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The largest tile with which there is still something to do for every multiprocessor, where the whole work is
+// `squares` squares of 32 × 32; or the tile that is forced.
+TilePlan plan_tiles(Dtype type, int capability, bool tensor, int64_t squares, int forced) {
+  int tile = forced ? forced : squares >= 64 * 16 ? 128 : squares >= 64 * 4 ? 64 : 32;
+  bool half = type == Dtype::float16 || type == Dtype::bfloat16;
+  if (capability < 80) tile = std::min(tile, kLargestOldTile);
+  if (type == Dtype::float64) return {std::min(tile, 64), false};
+  return {half && !tensor ? 64 : tile, tensor};
+}
+
 // How the problem is cut up.
 struct Plan {
-  bool correlation, mutual_information, want_s, want_t;
-  int64_t wide, strips, chunks, chunk_rows, count_blocks, tiles, ld, rows, losses;
+  bool correlation, mutual_information;  // which terms have a weight
+  bool want_s, want_t;                   // which gradients of the Gram term are wanted
+  int64_t wide;                          // bytes of a wide number
+  // The correlation term's strips of columns and chunks of rows; the blocks that count rows for the Gram term.
+  int64_t strips, chunks, chunk_rows, count_blocks;
+  // Tiles to a side of G; elements of a row of W; rows of a panel of W; rows of Gram::losses.
+  int64_t tiles, ld, rows, losses;
   TilePlan tile, gradient_tile;
-  // The loss has a launch of its own where W cannot follow in the same one.
-  bool loss_first;
+  bool loss_first;  // whether the loss has a launch of its own, since W cannot follow in the same one
 
   explicit Plan(const ForwardProblem& p)
       : correlation(p.beta_corr != 0),
@@ -44,7 +59,7 @@ struct Plan {
     int64_t whole = std::max(tile.tile, gradient_tile.tile);
     ld = ceil_div(p.n, whole) * whole;
 
-    // As many rows of W as the workspace holds beside the rest.
+    // A panel has as many rows of W as the workspace holds beside the rest.
     int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
     int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.columns, p.t.columns);
     losses = tiles * (tiles + 1) / 2;
@@ -61,11 +76,12 @@ struct Plan {
   }
 };
 
+// The rows of z, whose rnorm and scale are two rows of the workspace's norms, from row `first` on.
 template <class T>
 Rows<T> rows_of(const Matrix& z, void* norms, int64_t ld, int first, void* gradient) {
   using A = wide_t<T>;
-  auto* norm = static_cast<A*>(norms) + first * ld;
-  return {view<T>(z), norm, norm + ld, nullptr, nullptr, static_cast<A*>(gradient)};
+  auto* rnorm = static_cast<A*>(norms) + first * ld;
+  return {view<T>(z), rnorm, rnorm + ld, nullptr, nullptr, static_cast<A*>(gradient)};
 }
 
 template <class T>
@@ -126,6 +142,7 @@ void run(const ForwardProblem& p, const Workspace& w, cudaStream_t stream) {
     g.t.partial_projection = static_cast<A*>(w.partial_projection_t);
   }
   g.triangular = plan.rows == plan.ld;
+  // Where W comes in several panels, the last of them finishes the losses.
   unsigned* ticket = finish.ticket;
   for (int64_t row0 = 0; row0 < p.n; row0 += plan.rows) {
     g.row0 = int(row0);

@@ -1,19 +1,23 @@
-// ∂L_mi/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖: a tile of rows i and columns of z.
+// ∂L_mi/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖, for a tile of rows i and columns of
+// z.
 #pragma once
 
 #include "gram.cuh"
+#include "mma.cuh"
 
 namespace itrd {
 
+// What a stage of shared memory holds: u (tile rows i × kDepth rows j), then z (kDepth rows j × tile columns).
 template <class T, int tile>
 struct GradientStage {
   using A = wide_t<T>;
   static constexpr int kDepth = kRowBytes / int(sizeof(A));  // rows j in a stage
-  // The padding puts the elements that a warp reads at once into different banks.
+  // Elements from one row of z to the next; the padding puts those that a warp reads at once into different banks.
   static constexpr int kStride = tile + 32 / int(sizeof(T));
   static constexpr int kWeightBytes = tile * kRowBytes, kBytes = kWeightBytes + kDepth * kStride * int(sizeof(T));
 };
 
+// Writes the gradient of the tile's rows g.row0 + tile · tile_row … and columns tile · tile_column …
 template <class T, class Math, int tile>
 __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_row, int tile_column,
                               unsigned char* shared) {
@@ -50,7 +54,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
     copy_commit();
   }
   bool extreme = RowCounts(g, reinterpret_cast<int*>(shared + kStages * Stage::kBytes)).extreme;
-  // Float32 in one chain of n additions would lose digits to its length: it is added up in chains of 256 rows.
+  // One chain of n additions in float32 would lose digits to its length, so that 256 rows make a chain of their own.
   constexpr bool kInChains = !Math::kTensor && sizeof(A) == 4;
   constexpr int kChainSteps = 256 / Stage::kDepth;
   Accumulators<A, tile> acc = {}, finished = {};
@@ -83,11 +87,12 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
   copy_wait<0>();
   __syncthreads();
 
+  // Σ_j W_ij G_ij of the tile's rows, from all tiles of columns.
   A* projection = reinterpret_cast<A*>(shared);
   for (int r = threadIdx.x; r < tile; r += S::kThreads) {
-    A sum = 0;
-    for (int b = 0; b < g.tiles; ++b) sum += side.partial_projection[b * g.rows + i0 + r];
-    projection[r] = sum;
+    A total = 0;
+    for (int b = 0; b < g.tiles; ++b) total += side.partial_projection[b * g.rows + i0 + r];
+    projection[r] = total;
   }
   __syncthreads();
   bool pairs = z.width % 2 == 0;
@@ -95,6 +100,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
   for (int i = 0; i < S::kSquaresM; ++i) {
     int row = g.row0 + i0 + S::row(i);
     if (row >= g.n) continue;
+    // gradient = factor (Σ_j u_ij z_j − projection_factor z_i)
     A scale = side.scale[row], rnorm = side.rnorm[row], factor = 4 * rnorm * scale;
     A projection_factor = projection[S::row(i)] * rnorm * scale;
 #pragma unroll

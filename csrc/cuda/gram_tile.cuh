@@ -1,22 +1,24 @@
 // One tile of both Gram matrices, and what becomes of it: the loss, the weights W of the gradient, and the row sums of
-// W ∘ G that project the gradient.
+// W ∘ G that the projection of the gradient needs.
 #pragma once
 
 #include "gram.cuh"
+#include "mma.cuh"
 
 namespace itrd {
 
-// The loss and its derivatives as functions of one pair of entries. Another relational loss is another such record.
+// The loss Σ G_s² (c_s − c_st G_t²) as a function of one pair of entries (s, t) of the Gram matrices.
 template <class A>
 struct MutualInformation {
-  A c_s, c_st;
+  A c_s, c_st;  // 1/m_s² and 1/m_st², or those of the log form
 
-  // W = ¼ ∂L/∂G_s of the pair (i, j), (j, i)
+  // W_ij = ¼ (∂L/∂G_ij + ∂L/∂G_ji), of student and of teacher; the loss itself is s · weight_s.
   __device__ A weight_s(A s, A t) const { return s * (c_s - c_st * t * t); }
   __device__ A weight_t(A s, A t) const { return -c_st * s * s * t; }
 };
 
-// One tile of z zᵀ of student and teacher, of rows i0 … and j0 …: raw dot products of the range-scaled rows.
+// One tile of z zᵀ of student and of teacher, of rows i0 … and j0 …: the dot products of scale · z, not yet divided by
+// norms, so that products of half-precision features are exact.
 template <class T, class Math, int tile>
 struct GramTile {
   using A = wide_t<T>;
@@ -32,7 +34,7 @@ struct GramTile {
         steps_t = (g.t.z.width + kElementsPerRow - 1) / kElementsPerRow;
     int steps = steps_s + steps_t;
 
-    // All student columns, then all teacher columns, as one stream through the stages.
+    // First all student columns, then all teacher columns pass through the stages as one stream.
     auto each_chunk = [&](int step, auto&& visit) {
       unsigned char* stage = shared + step % kStages * kStageBytes;
 #pragma unroll
@@ -77,6 +79,7 @@ struct GramTile {
     __syncthreads();
   }
 
+  // Between the two: what was summed up so far is the student's.
   __device__ void keep_student() {
 #pragma unroll
     for (int i = 0; i < S::kSquaresM; ++i)
@@ -90,12 +93,13 @@ struct GramTile {
   }
 };
 
-// The pair sums of a thread's rows and columns, added up over the tile in a fixed order.
+// Sums of a tile's entries over each of its rows and, for the mirror image of the tile, over each of its columns; added
+// up in a fixed order, in shared memory.
 template <class A, int tile>
 struct TileSums {
   using S = Shape<tile>;
-  A* rows;     // (kWarpsN, tile)
-  A* columns;  // (kWarpsM, tile)
+  A* rows;     // (kWarpsN, tile) of each warp's part of a row
+  A* columns;  // (kWarpsM, tile) of each warp's part of a column
 
   static constexpr int kLength = (S::kWarpsN + S::kWarpsM) * tile;
 
@@ -134,7 +138,8 @@ struct TileSums {
   }
 };
 
-// Turns the tile (tile row ti, tile column tj) into its loss and its part of W.
+// Turns the products of tile row ti and tile column tj into the tile's loss (row `slot` of `losses`), its part of W,
+// and its part of the projection.
 template <class T, class Math, int tile>
 __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products, int ti, int tj, int slot,
                             wide_t<T>* shared) {
@@ -168,12 +173,12 @@ __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products,
         A w_s = loss.weight_s(g_s, g_t), w_t = loss.weight_t(g_s, g_t);
         losses[0] += g_s * w_s;
         losses[1] += g_s * g_t * (g_s * g_t);
-        // The projection takes what W_ii contributes to the gradient away again.
+        // What W_ii would add to the gradient is a multiple of ẑ_i, which the projection removes.
         if (diagonal) w_s = w_t = 0;
-        // The dot products have done their work: W ∘ G takes their place.
+        // The dot products have done their work, and W ∘ G takes their place.
         products.s[i][j][e] = w_s * g_s;
         products.t[i][j][e] = w_t * g_t;
-        // W_ij/‖z_j‖ is what gram_gradient multiplies with z_j, so that exact z stay exact.
+        // W_ij/‖z_j‖ is what gram_gradient multiplies with z_j, so that features which are exact stay exact.
         u_s[e] = Math::round(w_s * rs_j);
         u_t[e] = Math::round(w_t * rt_j);
         mirror_s[e] = Math::round(w_s * rs_i);
@@ -191,14 +196,14 @@ __device__ void finish_tile(const Gram<T>& g, GramTile<T, Math, tile>& products,
       if (g.t.weights) store(g.t.weights, u_t, mirror_t);
     }
   }
-  // Σ_j W_ij G_ij of the rows, and by symmetry of the columns
+  // Σ_j W_ij G_ij of the tile's rows i, and by symmetry Σ_i W_ij G_ij of its columns j.
   if (g.s.weights) sums_s.add(products.s, mirrored);
   if (g.t.weights) sums_t.add(products.t, mirrored);
   __syncthreads();
-  auto project = [&](A* projection, const TileSums<A, tile>& sums) {
+  auto project = [&](A* partial_projection, const TileSums<A, tile>& sums) {
     for (int r = threadIdx.x; r < tile; r += S::kThreads) {
-      projection[tj * g.rows + i0 + r - g.row0] = sums.row_total(r);
-      if (mirrored) projection[ti * g.rows + j0 + r] = sums.column_total(r);
+      partial_projection[tj * g.rows + i0 + r - g.row0] = sums.row_total(r);
+      if (mirrored) partial_projection[ti * g.rows + j0 + r] = sums.column_total(r);
     }
   };
   if (g.s.weights) project(g.s.partial_projection, sums_s);

@@ -9,12 +9,12 @@
 
 namespace itrd {
 
-constexpr int kRowBytes = 64;  // of a tile along k: two steps of mma.sync
-constexpr int kChunks = kRowBytes / 16;
-constexpr int kStages = 3;
-constexpr int kScratchBytes = 128;  // beside the stages, for sums over the block
+constexpr int kRowBytes = 64;            // of a row of a tile along k: two steps of mma.sync
+constexpr int kChunks = kRowBytes / 16;  // of 16 bytes in such a row
+constexpr int kStages = 3;               // of shared memory: one is multiplied while the next ones are filled
+constexpr int kScratchBytes = 128;       // beside the stages, for sums over the block
 
-// The warps of a block over a tile × tile product.
+// How a block's warps share a product of tile × tile entries: each takes kSquaresM × kSquaresN squares of 8 × 8.
 template <int tile>
 struct Shape {
   static constexpr int kWarpsM = 2, kWarpsN = tile == 128 ? 4 : 2;
@@ -25,30 +25,34 @@ struct Shape {
   __device__ static int lane() { return threadIdx.x % kWarp; }
   __device__ static int warp_row() { return warp() / kWarpsN * (8 * kSquaresM); }
   __device__ static int warp_column() { return warp() % kWarpsN * (8 * kSquaresN); }
+  // The tile's row and first column that this thread owns in squares i, j of its warp.
   __device__ static int row(int i) { return warp_row() + 8 * i + lane() / 4; }
   __device__ static int column(int j) { return warp_column() + 8 * j + lane() % 4 * 2; }
 };
 
-// Blocks that a multiprocessor shall hold, which bounds the registers of a thread.
+// How many blocks a multiprocessor shall hold, which bounds the registers of a thread.
 template <class T, int tile>
 constexpr int resident_blocks() {
   return tile == 128 || sizeof(T) == 8 ? 1 : 3;
 }
 
+// The entries of the product that a thread owns: two neighbours in each square of its warp.
 template <class A, int tile>
 using Accumulators = A[Shape<tile>::kSquaresM][Shape<tile>::kSquaresN][2];
 
-// Chunk c of 16 bytes of row r of a tile with k along its rows. The permutation puts the chunks that eight lanes read
-// at once into different banks.
+// Where chunk c, of 16 bytes, of row r of a tile with k along its rows lies in shared memory, in bytes. The permutation
+// puts the chunks that eight lanes read at once into different banks.
 __device__ inline int swizzled(int r, int c) { return r * kRowBytes + ((c ^ (r >> 1)) & (kChunks - 1)) * 16; }
 
+// 16 bytes of a row.
 template <class T>
 struct alignas(16) Chunk {
   static constexpr int kSize = 16 / sizeof(T);
   T x[kSize];
 };
 
-// Copies one chunk of a row of which `valid` elements exist (none if ≤ 0), zeros beyond.
+// Copies one chunk of a row of which only `valid` elements exist (none if `valid` ≤ 0), and puts zeros in place of the
+// others. Where rows are not aligned to 16 bytes the copy is not asynchronous.
 template <class T>
 __device__ inline void copy_chunk(unsigned char* shared, const T* from, int valid, bool aligned) {
   constexpr int kSize = Chunk<T>::kSize;
@@ -64,6 +68,7 @@ __device__ inline void copy_chunk(unsigned char* shared, const T* from, int vali
   }
 }
 
+// Multiplies a chunk in shared memory by a power of two.
 template <class T>
 __device__ inline void scale_chunk(unsigned char* shared, wide_t<T> scale) {
   auto& chunk = *reinterpret_cast<Chunk<T>*>(shared);
@@ -71,23 +76,23 @@ __device__ inline void scale_chunk(unsigned char* shared, wide_t<T> scale) {
   for (int i = 0; i < Chunk<T>::kSize; ++i) chunk.x[i] = narrow<T>(widen(chunk.x[i]) * scale);
 }
 
-// The tensor cores cut the low 13 bits of a float32 off; adding half of the last one kept rounds instead.
+// The tensor cores cut off the low 13 bits of a float32. Adding half of the last bit that they keep rounds instead.
 __device__ inline uint32_t round_to_tf32(uint32_t x) { return x + 0x1000u; }
 __device__ inline float round_to_tf32(float x) {
   return __uint_as_float(round_to_tf32(__float_as_uint(x)) & 0xffffe000u);
 }
 
-// Products on the floating-point units, in the sums' own precision.
+// Products on the floating-point units, in the precision of the sums.
 struct Ieee {
   static constexpr bool kTensor = false;
 
-  // What becomes of the weights before they are multiplied with z.
+  // Rounds a weight to what `multiply` takes: here nothing changes.
   template <class A>
   __device__ static A round(A x) {
     return x;
   }
 
-  // acc += a · bᵀ over one stage: a (tile × k) and b (tile × k), both with k along the rows.
+  // acc += a bᵀ over one stage: a (tile × k) and b (tile × k), both with k along the rows.
   template <int tile, class T>
   __device__ static void multiply_rows(Accumulators<wide_t<T>, tile>& acc, const unsigned char* a,
                                        const unsigned char* b) {
@@ -114,7 +119,7 @@ struct Ieee {
     }
   }
 
-  // acc += a · b over one stage: a (tile × k) with k along the rows, b (k × tile) with rows `stride` elements apart.
+  // acc += a b over one stage: a (tile × k) with k along the rows, b (k × tile) with rows `stride` elements apart.
   template <int tile, class T>
   __device__ static void multiply(Accumulators<wide_t<T>, tile>& acc, const unsigned char* a, const T* b, int stride) {
     using S = Shape<tile>;
@@ -146,6 +151,7 @@ struct TensorCores {
 
   __device__ static float round(float x) { return round_to_tf32(x); }
 
+  // As Ieee's.
   template <int tile, class T>
   __device__ static void multiply_rows(Accumulators<float, tile>& acc, const unsigned char* a, const unsigned char* b) {
     using S = Shape<tile>;
@@ -168,7 +174,8 @@ struct TensorCores {
     }
   }
 
-  // a holds float32 that are tf32 already; b's elements become tf32, which float16 and bfloat16 do exactly.
+  // As Ieee's. The weights in a have been rounded to tf32 already; the elements of b become tf32 here, which float16
+  // and bfloat16 do exactly.
   template <int tile, class T>
   __device__ static void multiply(Accumulators<float, tile>& acc, const unsigned char* a, const T* b, int stride) {
     using S = Shape<tile>;

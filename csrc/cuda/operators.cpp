@@ -28,7 +28,7 @@ constexpr const char* kLibrary = "itrd_cuda";
 struct Device {
   explicit Device(const Tensor&) {}
   cudaStream_t stream = nullptr;
-  // Any architecture's choice of kernels can be tried.
+  // Tests can try the choice of kernels for any architecture.
   int capability() const {
     const char* asked = std::getenv("ITRD_EMULATED_CAPABILITY");
     return asked ? std::atoi(asked) : 80;
@@ -88,13 +88,14 @@ void check(const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_
   STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), kLibrary, ": n and d must be below 2³⁰");
 }
 
-// Kernels do not write to features, whatever a Matrix allows.
+// Kernels do not write to features, although a Matrix would allow it.
 Matrix matrix(const Tensor& z) { return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)}; }
 
+// Null stands for what is absent, or empty.
 const void* data(const std::optional<Tensor>& z) { return z.has_value() ? z->const_data_ptr() : nullptr; }
 void* data_if(const Tensor& z) { return z.numel() ? z.mutable_data_ptr() : nullptr; }
 
-// One allocation, cut into the parts that the kernels asked for.
+// Allocates once for all parts that the kernels asked for; `workspace` points into the tensor that is returned.
 Tensor allocate(const Tensor& like, const WorkspaceBytes& bytes, Workspace& workspace) {
   constexpr size_t kAlignment = 256;
   struct Part {

@@ -100,7 +100,7 @@ BUGS = [
     ),
     Bug(
         "an exit before a barrier",
-        "correlation.cuh",
+        "column_moments.cuh",
         "  if (begin < end) {\n",
         "  if (begin >= end) return;\n  if (begin < end) {\n",
         "plain",
@@ -108,7 +108,7 @@ BUGS = [
     ),
     Bug(
         "the last rows dropped",
-        "correlation.cuh",
+        "column_moments.cuh",
         "end = min((chunk + 1) * c.chunk_rows, c.n)",
         "end = min((chunk + 1) * c.chunk_rows, c.n / 4 * 4)",
         "plain",
@@ -126,7 +126,8 @@ BUGS = [
 
 # One element type is enough for a planted bug, and compiles four times as fast.
 ONE_TYPE = [
-    *((file, f"ITRD_INSTANTIATE({kind})\n", "") for file in ("backward.cu", "gram_tiles.cu")
+    *((f"{file}.cu", f"ITRD_INSTANTIATE({kind})\n", "")
+      for file in ("statistics", "correlation", "gram_tiles", "gram_gradients")
       for kind in ("double", "__half", "__nv_bfloat16")),
     ("launch.cuh", "  switch (type) {\n", "  return run(float());\n  switch (type) {\n"),
     *(("launch.cuh", f"return run({kind}());", "return;") for kind in ("double", "__half", "__nv_bfloat16")),
