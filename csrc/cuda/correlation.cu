@@ -1,24 +1,9 @@
-// Kernels and launches of the correlation term, and the backward pass of both terms.
-#include <algorithm>
-
+// The last launch of a forward pass without a Gram term; with one, the blocks of gram_tiles.cu do the same.
 #include "launch.cuh"
 
 namespace itrd {
 
-// One launch reads all features: the first blocks take the rows' norms, the others the columns' moments.
-template <class T>
-__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
-    statistics(const __grid_constant__ Correlation<T> c, const __grid_constant__ Gram<T> g, unsigned* ticket,
-               int norm_blocks) {
-  ITRD_DYNAMIC_SHARED(shared);
-  if (blockIdx.x == 0 && threadIdx.x == 0) *ticket = 0;
-  int block = blockIdx.x;
-  if (block < norm_blocks)
-    row_norms(g, block, reinterpret_cast<int*>(shared));
-  else
-    column_moments(c, block - norm_blocks, reinterpret_cast<wide_t<T>*>(shared));
-}
-
+// Each thread finishes one column; the last block to be done forms the loss.
 template <class T>
 __global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
     correlation(const __grid_constant__ Correlation<T> c, const __grid_constant__ Finish<T> finish) {
@@ -30,135 +15,13 @@ __global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
   if (threadIdx.x == 0) finish.write(loss, 0);
 }
 
-constexpr int kGradientRows = 32;  // of a block, so that the columns' coefficients are read once for many rows
-
-// One gradient, or the pair of both sides of the correlation term.
-template <class T>
-struct GradientTask {
-  using A = wide_t<T>;
-  View<T> s, t;                // the features of a pair; not read otherwise
-  const A *dgram_s, *dgram_t;  // null is zero
-  T *grad_s, *grad_t;          // null is not wanted
-  bool pair;
-  int width;
-};
-
-template <class T>
-struct Gradients {
-  using A = wide_t<T>;
-  GradientTask<T> task[3];
-  int n;
-  const A *g_total, *g_correlation, *g_mutual_information;  // null is zero
-  A beta_corr, beta_mi;
-  const A* moments;
-};
-
-template <class T>
-__device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task) {
-  using A = wide_t<T>;
-  Columns<A> columns(blockIdx.x, task.width, task.width % 4 == 0 && (!task.pair || (task.s.four && task.t.four)));
-  // Upstream of one term: its own and its share of the total's.
-  auto upstream = [&](const A* own, A beta) { return (g.g_total ? *g.g_total * beta : 0) + (own ? *own : 0); };
-  A g_corr = upstream(g.g_correlation, g.beta_corr), g_mi = upstream(g.g_mutual_information, g.beta_mi);
-
-  A mean_s[4], low_s[4], rstd_s[4], mean_t[4], low_t[4], rstd_t[4], v[4], dv[4];
-  if (task.pair) {
-    auto load = [&](int row, A(&x)[4]) { columns.load(g.moments + int64_t(row) * task.width, x); };
-    load(kMeanS, mean_s);
-    load(kMeanLowS, low_s);
-    load(kRstdS, rstd_s);
-    load(kMeanT, mean_t);
-    load(kMeanLowT, low_t);
-    load(kRstdT, rstd_t);
-    load(kV, v);
-    load(kDV, dv);
-  }
-  int end = min(int(blockIdx.y + 1) * kGradientRows, g.n);
-#pragma unroll 2
-  for (int row = blockIdx.y * kGradientRows + threadIdx.x / kWarp; row < end; row += kStreamWarps) {
-    A s[4] = {}, t[4] = {}, grad_s[4] = {}, grad_t[4] = {};
-    if (task.pair) {
-      columns.load(task.s.row(row), s);
-      columns.load(task.t.row(row), t);
-    }
-    int64_t at = int64_t(row) * task.width;
-    if (task.dgram_s && task.grad_s) columns.load(task.dgram_s + at, grad_s);
-    if (task.dgram_t && task.grad_t) columns.load(task.dgram_t + at, grad_t);
-#pragma unroll
-    for (int q = 0; q < 4; q++) {
-      grad_s[q] = task.dgram_s ? grad_s[q] * g_mi : 0;
-      grad_t[q] = task.dgram_t ? grad_t[q] * g_mi : 0;
-      if (task.pair) {
-        // ∂v/∂s_ij = (1/σ_s) ( t̂_ij/n − v ŝ_ij/(n−1) ), for the teacher s and t change places
-        A x = (s[q] - mean_s[q] - low_s[q]) * rstd_s[q], y = (t[q] - mean_t[q] - low_t[q]) * rstd_t[q];
-        A n = A(g.n), factor = g_corr * dv[q];
-        grad_s[q] += factor * rstd_s[q] * (y / n - v[q] * x / (n - 1));
-        grad_t[q] += factor * rstd_t[q] * (x / n - v[q] * y / (n - 1));
-      }
-    }
-    if (task.grad_s) columns.store(task.grad_s + at, grad_s);
-    if (task.grad_t) columns.store(task.grad_t + at, grad_t);
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(kStreamThreads, kStreamBlocks) gradients(const __grid_constant__ Gradients<T> g) {
-  gradient_task(g, g.task[blockIdx.z]);
-}
-
-template <class T>
-void launch_statistics(const Correlation<T>& c, const Gram<T>& g, const Finish<T>& finish, cudaStream_t stream) {
-  int norm_blocks = finish.gram ? g.count_blocks : 0, moment_blocks = finish.correlation ? c.strips * c.chunks : 0;
-  size_t shared = kStreamThreads / 2 * 4 * sizeof(Moments<wide_t<T>>);
-  launch(statistics<T>, dim3(norm_blocks + moment_blocks), kStreamThreads, shared, stream, c, g, finish.ticket,
-         norm_blocks);
-}
-
 template <class T>
 void launch_correlation(const Correlation<T>& c, const Finish<T>& finish, cudaStream_t stream) {
   dim3 grid((c.d + kStreamThreads - 1) / kStreamThreads);
   launch(correlation<T>, grid, kStreamThreads, kStreamWarps * sizeof(wide_t<T>), stream, c, finish);
 }
 
-template <class T>
-void launch_backward(const Backward& p, cudaStream_t stream) {
-  using A = wide_t<T>;
-  Gradients<T> g = {};
-  g.n = p.n;
-  g.g_total = static_cast<const A*>(p.g_total);
-  g.g_correlation = static_cast<const A*>(p.g_correlation);
-  g.g_mutual_information = static_cast<const A*>(p.g_mutual_information);
-  g.beta_corr = A(p.beta_corr);
-  g.beta_mi = A(p.beta_mi);
-  g.moments = static_cast<const A*>(p.moments);
-  const A *dgram_s = static_cast<const A*>(p.dgram_s), *dgram_t = static_cast<const A*>(p.dgram_t);
-  const A* dgram_e = p.gram_on_e ? dgram_s : nullptr;
-  auto *grad_e = static_cast<T*>(p.grad_e), *grad_t = static_cast<T*>(p.grad_t), *grad_s = static_cast<T*>(p.grad_s);
-  int tasks = 0, width = 0;
-  auto add = [&](const GradientTask<T>& task) {
-    if (!task.grad_s && !task.grad_t) return;
-    g.task[tasks++] = task;
-    width = std::max(width, task.width);
-  };
-  if (p.beta_corr != 0) {
-    add({view<T>(p.e), view<T>(p.t), dgram_e, dgram_t, grad_e, grad_t, true, p.width_t});
-  } else {
-    add({{}, {}, dgram_e, nullptr, grad_e, nullptr, false, p.width_e});
-    add({{}, {}, nullptr, dgram_t, nullptr, grad_t, false, p.width_t});
-  }
-  add({{}, {}, dgram_s, nullptr, grad_s, nullptr, false, p.width_s});
-  if (tasks == 0) return;
-  dim3 grid((width + kStripColumns - 1) / kStripColumns, (p.n + kGradientRows - 1) / kGradientRows, tasks);
-  launch(gradients<T>, grid, kStreamThreads, 0, stream, g);
-}
-
-void backward(const Backward& problem, cudaStream_t stream) {
-  with_type(problem.dtype, [&](auto type) { launch_backward<decltype(type)>(problem, stream); });
-}
-
-#define ITRD_INSTANTIATE(T)                                                                                  \
-  template void launch_statistics<T>(const Correlation<T>&, const Gram<T>&, const Finish<T>&, cudaStream_t); \
-  template void launch_correlation<T>(const Correlation<T>&, const Finish<T>&, cudaStream_t);
+#define ITRD_INSTANTIATE(T) template void launch_correlation<T>(const Correlation<T>&, const Finish<T>&, cudaStream_t);
 ITRD_INSTANTIATE(float)
 ITRD_INSTANTIATE(double)
 ITRD_INSTANTIATE(__half)

@@ -1,130 +1,17 @@
-// L_corr = log2 Σ_j |v_j − 1|^(2α), v the diagonal of the cross-correlation: the parts that the kernels are made of.
-//
-// column_moments reads both matrices once and leaves the moments of one chunk of rows; finish_column merges the chunks
-// in their order and forms v; finish_correlation sums over the columns and differentiates.
+// L_corr = log2 Σ_j |v_j − 1|^(2α), v the diagonal of the cross-correlation, and ∂L_corr/∂v, from the columns' moments:
+// finish_column merges the chunks of rows in their order and forms v; finish_correlation sums over the columns.
 #pragma once
 
-#include "itrd.h"
-#include "reduce.cuh"
+#include "column_moments.cuh"
 
 namespace itrd {
 
-constexpr int kStreamThreads = 256, kStreamBlocks = 1;
-constexpr int kStreamWarps = kStreamThreads / kWarp;
-constexpr int kStripColumns = 4 * kWarp;
-constexpr int kPartials = 7;
-
-template <class T>
-struct Correlation {
-  using A = wide_t<T>;
-  View<T> s, t;  // (n, d)
-  int n, d;
-  int strips, chunks, chunk_rows;
-  A* partials;  // (chunks, 7, d)
-  A* moments;   // (8, d)
-  A alpha;
-};
-
-// Moments in shared memory, field by field, so that the lanes of a warp meet different banks.
-template <class A>
-struct MomentSlots {
-  A* shared;
-
-  __device__ A* field(int slot, int lane, int k) const { return shared + (slot * 8 + k) * kWarp + lane; }
-  __device__ void put(int slot, int lane, const Moments<A>& m) const {
-    *field(slot, lane, 0) = m.count;
-    *field(slot, lane, 1) = m.mean_s;
-    *field(slot, lane, 2) = m.mean_t;
-    *field(slot, lane, 3) = m.m2_s;
-    *field(slot, lane, 4) = m.m2_t;
-    *field(slot, lane, 5) = m.c_st;
-    *field(slot, lane, 6) = m.spread_s;
-    *field(slot, lane, 7) = m.spread_t;
-  }
-  __device__ Moments<A> get(int slot, int lane) const {
-    return {*field(slot, lane, 0), *field(slot, lane, 1), *field(slot, lane, 2), *field(slot, lane, 3),
-            *field(slot, lane, 4), *field(slot, lane, 5), *field(slot, lane, 6), *field(slot, lane, 7)};
-  }
-};
-
-// Moments of rows [chunk_rows · chunk, …) of 128 columns. Each warp takes one row in eight, its threads shift by their
-// own first row, and the warps merge pairwise through shared memory.
-template <class T>
-__device__ void column_moments(const Correlation<T>& c, int block, wide_t<T>* shared) {
-  using A = wide_t<T>;
-  int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, chunk = block / c.strips;
-  Columns<A> columns(block % c.strips, c.d, c.s.four && c.t.four);
-  int begin = chunk * c.chunk_rows + warp, end = min((chunk + 1) * c.chunk_rows, c.n);
-
-  A shift_s[4] = {}, shift_t[4] = {};
-  if (begin < end) {
-    columns.load(c.s.row(begin), shift_s);
-    columns.load(c.t.row(begin), shift_t);
-  }
-  A count = 0, x[4] = {}, y[4] = {}, xx[4] = {}, yy[4] = {}, xy[4] = {}, spread_s[4] = {}, spread_t[4] = {};
-#pragma unroll 4
-  for (int row = begin; row < end; row += kStreamWarps, count += 1) {
-    A s[4], t[4];
-    columns.load(c.s.row(row), s);
-    columns.load(c.t.row(row), t);
-#pragma unroll
-    for (int q = 0; q < 4; q++) {
-      A ds = s[q] - shift_s[q], dt = t[q] - shift_t[q];
-      x[q] += ds;
-      y[q] += dt;
-      xx[q] += ds * ds;
-      yy[q] += dt * dt;
-      xy[q] += ds * dt;
-      spread_s[q] = fmax(spread_s[q], fabs(ds));
-      spread_t[q] = fmax(spread_t[q], fabs(dt));
-    }
-  }
-
-  A origin_s[4], origin_t[4];
-  columns.load(c.s.row(0), origin_s);
-  columns.load(c.t.row(0), origin_t);
-  Moments<A> m[4];
-#pragma unroll
-  for (int q = 0; q < 4; q++) {
-    A mean_x = count > 0 ? x[q] / count : 0, mean_y = count > 0 ? y[q] / count : 0;
-    m[q] = {count,
-            shift_s[q] - origin_s[q] + mean_x,
-            shift_t[q] - origin_t[q] + mean_y,
-            xx[q] - x[q] * mean_x,
-            yy[q] - y[q] * mean_y,
-            xy[q] - x[q] * mean_y,
-            spread_s[q],
-            spread_t[q]};
-  }
-  for (int half = kStreamWarps / 2; half > 0; half /= 2) {
-    if (warp >= half && warp < 2 * half)
-#pragma unroll
-      for (int q = 0; q < 4; q++) MomentSlots<A>{shared}.put((warp - half) * 4 + q, lane, m[q]);
-    __syncthreads();
-    if (warp < half)
-#pragma unroll
-      for (int q = 0; q < 4; q++) m[q] = merge(m[q], MomentSlots<A>{shared}.get(warp * 4 + q, lane));
-    __syncthreads();
-  }
-  if (warp > 0) return;
-  A* out = c.partials + int64_t(chunk) * kPartials * c.d;
-  auto store = [&](int row, A Moments<A>::* field) {
-    columns.store(out + int64_t(row) * c.d, {m[0].*field, m[1].*field, m[2].*field, m[3].*field});
-  };
-  store(0, &Moments<A>::mean_s);
-  store(1, &Moments<A>::mean_t);
-  store(2, &Moments<A>::m2_s);
-  store(3, &Moments<A>::m2_t);
-  store(4, &Moments<A>::c_st);
-  store(5, &Moments<A>::spread_s);
-  store(6, &Moments<A>::spread_t);
-}
-
+// The moments of all rows of column j: those of the chunks, merged in their order.
 template <class T>
 __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   using A = wide_t<T>;
   Moments<A> m = {};
-  for (int chunk = 0; chunk < c.chunks; chunk++) {
+  for (int chunk = 0; chunk < c.chunks; ++chunk) {
     const A* p = c.partials + int64_t(chunk) * kPartials * c.d + j;
     int64_t d = c.d;
     A rows = min(c.chunk_rows, c.n - chunk * c.chunk_rows);
@@ -134,47 +21,50 @@ __device__ Moments<wide_t<T>> merged_moments(const Correlation<T>& c, int j) {
   return m;
 }
 
-// One column of a matrix brought to order one, for spreads whose squares leave the range of A: rare, so not unrolled,
-// and in double, since its sums run over all rows in turn, and one row may outweigh what the others differ by.
+// Column j of a matrix, brought to order one: for a column whose deviations have squares beyond the range of A. That is
+// rare, hence not unrolled. It computes in double, since its sums run over all rows in turn, and one row may outweigh
+// what the others differ by.
 template <class T>
-struct ScaledColumn {
+struct ExtremeColumn {
   const View<T>& z;
   int n, j;
-  double scale = 1, mean = 0;
+  double scale = 1, mean = 0;  // a power of two; the mean of raw(i)
 
-  __device__ ScaledColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
-    // Halved, since the difference of two finite numbers can overflow.
+  __device__ ExtremeColumn(const View<T>& z, int n, int j) : z(z), n(n), j(j) {
+    // Both are halved, since the difference of two finite numbers can overflow.
     double largest = 0, sum = 0;
 #pragma unroll 1
-    for (int i = 0; i < n; i++) largest = fmax(largest, fabs(0.5 * widen(z.row(i)[j]) - 0.5 * origin()));
+    for (int i = 0; i < n; ++i) largest = fmax(largest, fabs(0.5 * widen(z.row(i)[j]) - 0.5 * origin()));
     scale = largest > 0 ? power_to_one(wide_t<T>(largest)) : 1;
 #pragma unroll 1
-    for (int i = 0; i < n; i++) sum += raw(i);
+    for (int i = 0; i < n; ++i) sum += raw(i);
     mean = sum / n;
   }
   __device__ double origin() const { return widen(z.row(0)[j]); }
+  // The scaled element of row i, relative to the first row's; operator() centres it.
   __device__ double raw(int i) const { return widen(z.row(i)[j]) * scale - origin() * scale; }
   __device__ double operator()(int i) const { return raw(i) - mean; }
 };
 
+// Whether a column of this largest deviation must be scaled; a NaN counts as extreme, and stays NaN.
 template <class A>
-__device__ inline bool needs_scaling(A spread) {
-  return spread != 0 && !ordinary(spread);
+__device__ inline bool is_extreme(A deviation) {
+  return deviation != 0 && !is_ordinary(deviation);
 }
 
-// v = (1/n) Σ ŝ t̂ and what the backward pass needs of column j, from its merged moments.
+// Forms v = (1/n) Σ_i ŝ_ij t̂_ij of column j from its moments, and writes what the backward pass needs of the column.
 template <class T>
 __device__ void finish_column(const Correlation<T>& c, int j) {
   using A = wide_t<T>;
   Moments<A> m = merged_moments(c, j);
-  // Equal to the first row throughout; a NaN or inf has made the moments NaN.
-  bool dead_s = m.spread_s == 0 && m.m2_s == 0, dead_t = m.spread_t == 0 && m.m2_t == 0;
+  // A dead column equals its first element throughout. A NaN or an infinity is not dead: it has made the moments NaN.
+  bool dead_s = m.deviation_s == 0 && m.m2_s == 0, dead_t = m.deviation_t == 0 && m.m2_t == 0;
   A scale_s = 1, scale_t = 1;
-  if (needs_scaling(m.spread_s) || needs_scaling(m.spread_t)) {
-    ScaledColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
+  if (is_extreme(m.deviation_s) || is_extreme(m.deviation_t)) {
+    ExtremeColumn<T> s(c.s, c.n, j), t(c.t, c.n, j);
     double m2_s = 0, m2_t = 0, c_st = 0;
 #pragma unroll 1
-    for (int i = 0; i < c.n; i++) {
+    for (int i = 0; i < c.n; ++i) {
       m2_s += s(i) * s(i);
       m2_t += t(i) * t(i);
       c_st += s(i) * t(i);
@@ -191,7 +81,7 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
   A v = dead_s || dead_t ? 0 * m.c_st : m.c_st / norm_s / norm_t * (A(c.n - 1) / A(c.n));
 
   auto store_mean = [&](int row, A origin, A offset) {
-    // high + low = origin + offset exactly (Knuth's TwoSum)
+    // Knuth's TwoSum: high + low = origin + offset, exactly.
     A high = origin + offset, back = high - origin;
     c.moments[int64_t(row) * c.d + j] = high;
     c.moments[int64_t(row + 1) * c.d + j] = (origin - (high - back)) + (offset - back);
@@ -203,7 +93,8 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
   c.moments[int64_t(kV) * c.d + j] = v;
 }
 
-// L_corr by one block, once all v are there, as log-sum-exp: (1/256)^20 underflows float32. Also ∂L_corr/∂v.
+// Returns L_corr and writes ∂L_corr/∂v, by one block once all v are there. The sum of powers is taken relative to the
+// largest, as in log-sum-exp, since (1/256)^20 underflows float32.
 template <class T>
 __device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shared) {
   using A = wide_t<T>;
@@ -217,10 +108,10 @@ __device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shar
 
   const A *rstd_s = c.moments + int64_t(kRstdS) * c.d, *rstd_t = c.moments + int64_t(kRstdT) * c.d;
   for (int j = threadIdx.x; j < c.d; j += blockDim.x) {
-    // ∂L/∂v = 2α |e|^(2α−1) sign(e) / (ln 2 Σ|e|^(2α)), e = v − 1 < 0
+    // ∂L/∂v_j = 2α |e_j|^(2α−1) sign(e_j) / (ln 2 Σ|e|^(2α)), e = v − 1 < 0
     A e = v[j] - 1;
     bool dead = rstd_s[j] == 0 || rstd_t[j] == 0;
-    dv[j] = dead ? 0 * e : 2 * c.alpha * dv[j] / (e * sum * A(0.69314718055994530942));
+    dv[j] = dead ? 0 * e : 2 * c.alpha * dv[j] / (e * sum * kLn2<A>);
   }
   return 2 * c.alpha * log2(largest) + log2(sum);
 }

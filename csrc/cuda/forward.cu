@@ -1,32 +1,47 @@
-// The forward pass: which launches it takes, on which parts of the workspace.
+// The forward pass: which launches it takes, and on which parts of the workspace.
 #include <algorithm>
 
 #include "launch.cuh"
+#include "streaming.cuh"
 
 namespace itrd {
 
 namespace {
 
-constexpr int64_t kWorkspaceBytes = 64 << 20;  // and eight float32 for each feature
-constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that its offsets fit in 32 bits
-constexpr int64_t kSmallParts = 16 << 10;      // ticket, counts, coefficients, alignment
+constexpr int64_t kWorkspaceBytes = 64 << 20;  // beside eight float32 for each feature
+constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that offsets in it fit in 32 bits
+constexpr int64_t kSmallParts = 16 << 10;      // bytes for ticket, counts, coefficients and alignment
 constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The largest tile with which there is still something to do for every multiprocessor, where the whole work is
+// `squares` squares of 32 × 32; or the tile that is forced.
+TilePlan plan_tiles(Dtype type, int capability, bool tensor, int64_t squares, int forced) {
+  int tile = forced ? forced : squares >= 64 * 16 ? 128 : squares >= 64 * 4 ? 64 : 32;
+  bool half = type == Dtype::float16 || type == Dtype::bfloat16;
+  if (capability < 80) tile = std::min(tile, kLargestOldTile);
+  if (type == Dtype::float64) return {std::min(tile, 64), false};
+  return {half && !tensor ? 64 : tile, tensor};
+}
+
 // How the problem is cut up.
 struct Plan {
-  bool correlation, gram, want_s, want_t;
-  int64_t wide, strips, chunks, chunk_rows, count_blocks, tiles, ld, rows, losses;
+  bool correlation, mutual_information;  // which terms have a weight
+  bool want_s, want_t;                   // which gradients of the Gram term are wanted
+  int64_t wide;                          // bytes of a wide number
+  // The correlation term's strips of columns and chunks of rows; the blocks that count rows for the Gram term.
+  int64_t strips, chunks, chunk_rows, count_blocks;
+  // Tiles to a side of G; elements of a row of W; rows of a panel of W; rows of Gram::losses.
+  int64_t tiles, ld, rows, losses;
   TilePlan tile, gradient_tile;
-  // The loss has a launch of its own where W cannot follow in the same one.
-  bool loss_first;
+  bool loss_first;  // whether the loss has a launch of its own, since W cannot follow in the same one
 
-  explicit Plan(const Forward& p)
+  explicit Plan(const ForwardProblem& p)
       : correlation(p.beta_corr != 0),
-        gram(p.beta_mi != 0),
-        want_s(gram && p.dgram_s),
-        want_t(gram && p.dgram_t),
+        mutual_information(p.beta_mi != 0),
+        want_s(mutual_information && p.dgram_s),
+        want_t(mutual_information && p.dgram_t),
         wide(p.dtype == Dtype::float64 ? 8 : 4),
         loss_first(p.log || !(want_s || want_t)) {
     strips = ceil_div(p.t.columns, kStripColumns);
@@ -44,7 +59,7 @@ struct Plan {
     int64_t whole = std::max(tile.tile, gradient_tile.tile);
     ld = ceil_div(p.n, whole) * whole;
 
-    // As many rows of W as the workspace holds beside the rest.
+    // A panel has as many rows of W as the workspace holds beside the rest.
     int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
     int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.columns, p.t.columns);
     losses = tiles * (tiles + 1) / 2;
@@ -61,15 +76,16 @@ struct Plan {
   }
 };
 
+// The rows of z, whose rnorm and scale are two rows of the workspace's norms, from row `first` on.
 template <class T>
 Rows<T> rows_of(const Matrix& z, void* norms, int64_t ld, int first, void* gradient) {
   using A = wide_t<T>;
-  auto* norm = static_cast<A*>(norms) + first * ld;
-  return {view<T>(z), norm, norm + ld, nullptr, nullptr, static_cast<A*>(gradient)};
+  auto* rnorm = static_cast<A*>(norms) + first * ld;
+  return {view<T>(z), rnorm, rnorm + ld, nullptr, nullptr, static_cast<A*>(gradient)};
 }
 
 template <class T>
-void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
+void run(const ForwardProblem& p, const Workspace& w, cudaStream_t stream) {
   using A = wide_t<T>;
   Plan plan(p);
   Correlation<T> c = {};
@@ -86,7 +102,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
     c.alpha = A(p.alpha);
   }
   Gram<T> g = {};
-  if (plan.gram) {
+  if (plan.mutual_information) {
     g.s = rows_of<T>(p.s, w.norms, plan.ld, 0, p.dgram_s);
     g.t = rows_of<T>(p.t, w.norms, plan.ld, 2, p.dgram_t);
     g.n = p.n;
@@ -101,7 +117,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
   }
   Finish<T> finish = {static_cast<unsigned*>(w.ticket),
                       plan.correlation,
-                      plan.gram,
+                      plan.mutual_information,
                       A(p.beta_corr),
                       A(p.beta_mi),
                       static_cast<A*>(p.total),
@@ -109,7 +125,7 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
                       static_cast<A*>(p.mutual_information),
                       0};
   launch_statistics(c, g, finish, stream);
-  if (!plan.gram) return launch_correlation(c, finish, stream);
+  if (!plan.mutual_information) return launch_correlation(c, finish, stream);
   if (plan.loss_first) {
     g.pass = p.log ? GramPass::log_sums : GramPass::linear;
     launch_gram_tiles(plan.tile, g, c, finish, stream);
@@ -119,13 +135,14 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
   }
   if (plan.want_s) {
     g.s.weights = static_cast<A*>(w.weights_s);
-    g.s.projection = static_cast<A*>(w.projection_s);
+    g.s.partial_projection = static_cast<A*>(w.partial_projection_s);
   }
   if (plan.want_t) {
     g.t.weights = static_cast<A*>(w.weights_t);
-    g.t.projection = static_cast<A*>(w.projection_t);
+    g.t.partial_projection = static_cast<A*>(w.partial_projection_t);
   }
   g.triangular = plan.rows == plan.ld;
+  // Where W comes in several panels, the last of them finishes the losses.
   unsigned* ticket = finish.ticket;
   for (int64_t row0 = 0; row0 < p.n; row0 += plan.rows) {
     g.row0 = int(row0);
@@ -138,23 +155,23 @@ void run(const Forward& p, const Workspace& w, cudaStream_t stream) {
 
 }  // namespace
 
-WorkspaceBytes workspace_bytes(const Forward& p) {
+WorkspaceBytes workspace_bytes(const ForwardProblem& p) {
   Plan plan(p);
   WorkspaceBytes bytes = {};
   bytes.ticket = sizeof(unsigned);
   if (plan.correlation) bytes.partials = plan.chunks * kPartials * p.t.columns * plan.wide;
-  if (!plan.gram) return bytes;
+  if (!plan.mutual_information) return bytes;
   bytes.norms = 4 * plan.ld * plan.wide;
   bytes.counts = plan.count_blocks * kRowCounts * sizeof(int);
   bytes.losses = 2 * plan.losses * plan.wide;
   bytes.coefficients = 2 * plan.wide;
-  size_t weights = plan.rows * plan.ld * plan.wide, projection = plan.tiles * plan.rows * plan.wide;
-  if (plan.want_s) bytes.weights_s = weights, bytes.projection_s = projection;
-  if (plan.want_t) bytes.weights_t = weights, bytes.projection_t = projection;
+  size_t weights = plan.rows * plan.ld * plan.wide, partial_projection = plan.tiles * plan.rows * plan.wide;
+  if (plan.want_s) bytes.weights_s = weights, bytes.partial_projection_s = partial_projection;
+  if (plan.want_t) bytes.weights_t = weights, bytes.partial_projection_t = partial_projection;
   return bytes;
 }
 
-void forward(const Forward& problem, const Workspace& workspace, cudaStream_t stream) {
+void forward(const ForwardProblem& problem, const Workspace& workspace, cudaStream_t stream) {
   with_type(problem.dtype, [&](auto type) { run<decltype(type)>(problem, workspace, stream); });
 }
 

@@ -1,110 +1,55 @@
-// L_mi = Σ_ij G_s,ij² (c_s − c_st G_t,ij²) over tiles of both Gram matrices: the parts that the kernels are made of.
+// What the kernels on Gram matrices share: the features, the workspace, and which part of W a launch forms.
 //
-// row_norms prepares the rows; gram_tile forms one tile of G_s and G_t, the loss over it, and the weights W that the
-// gradient 4 W ẑ needs; gram_gradient multiplies them. Nothing of size n×n but one panel of W reaches memory.
+// L_mi = Σ_ij G_s,ij² (c_s − c_st G_t,ij²) is summed over tiles of both Gram matrices. row_norms.cuh prepares the rows;
+// gram_tile.cuh forms one tile of G_s and G_t, the loss over it, and the weights W that the gradient 4 W ẑ needs;
+// gram_gradient.cuh multiplies them. Nothing of size n × n but one panel of W reaches memory.
 #pragma once
 
-#include "mma.cuh"
 #include "reduce.cuh"
 
 namespace itrd {
 
-constexpr int kRowCounts = 3;  // non-zero student rows, rows non-zero in both, rows that need range scaling
+constexpr int kRowCounts = 3;  // student rows that are not zero, rows that are zero in neither, extreme rows
 
+// The features of one side, student or teacher, and what belongs to its rows.
 template <class T>
 struct Rows {
   using A = wide_t<T>;
-  View<T> z;      // (n, d)
-  A* rnorm;       // (ld) 1/‖scale · z_i‖, 0 for a zero row and beyond n
-  A* scale;       // (ld) a power of two, 1 for all rows but those whose squares leave the range of A
-  A* weights;     // (rows, ld) W_ij/‖z_j‖, or null where no gradient is wanted
-  A* projection;  // (column tiles, rows) Σ_j W_ij G_ij
-  A* gradient;    // (n, d) contiguous
+  View<T> z;              // (n, d)
+  A* rnorm;               // (ld) 1/‖scale · z_i‖, 0 for a zero row and beyond n
+  A* scale;               // (ld) a power of two that brings an extreme row to order one; 1 for all other rows
+  A* weights;             // (rows, ld) W_ij/‖z_j‖; null where no gradient is wanted
+  A* partial_projection;  // (tiles, rows) Σ_j W_ij G_ij over the columns j of each tile; null like `weights`
+  A* gradient;            // (n, d) contiguous ∂L_mi/∂z; null where it is not wanted
 };
 
+// The linear loss takes one pass over the tiles. The log form takes two: its coefficients are known after the first.
 enum class GramPass { linear, log_sums, log_weights };
 
+// The Gram term of one launch.
 template <class T>
 struct Gram {
   using A = wide_t<T>;
   Rows<T> s, t;
-  int n, tiles;  // tiles to a side
-  int* counts;   // (count_blocks, 3)
+  int n, tiles;  // rows of z, and tiles to a side of G
+  int* counts;   // (count_blocks, 3) how many rows each block of `statistics` counted
   int count_blocks;
-  A* losses;        // (tiles of all panels, 2)
-  A* coefficients;  // c_s and c_st of the log form
+  A* losses;        // (tiles of all panels, 2) Σ G_s² (c_s − c_st G_t²) of a tile (in log_sums Σ G_s²), Σ (G_s G_t)²
+  A* coefficients;  // (2) c_s and c_st of the log form
   GramPass pass;
-  // Rows row0 … row0 + rows of W are formed: all of them by symmetry from the tiles on and below the diagonal when
-  // `triangular`, else each tile for itself. `rows` and `ld` are whole tiles: what lies beyond n is zero.
+  // A launch forms rows row0 … row0 + rows of W, a panel. If `triangular` these are all rows, made by symmetry from the
+  // tiles on and below the diagonal; else each tile is made for itself. A row of W has ld ≥ n elements. `rows` and `ld`
+  // are whole tiles, zero beyond n, and rows · ld < 2³¹.
   bool triangular;
-  int row0, rows, ld, first_loss;  // rows · ld < 2³¹
+  int row0, rows, ld;
+  int first_loss;  // the panel's first row of `losses`
 };
 
-// 1/‖z_i‖ of the rows of student and teacher, one warp per row, and the block's share of the counts.
-template <class T>
-__device__ void row_norms(const Gram<T>& g, int block, int* shared) {
-  using A = wide_t<T>;
-  int lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
-  int counts[kRowCounts] = {};
-
-  // {1/‖scale · z‖, scale} of one row
-  auto norm = [&](const View<T>& z, int i, bool& scaled) {
-    const T* row = z.row(i);
-    auto reduce = [&](A scale, A& largest) {
-      A square = 0;
-      largest = 0;
-      for (int strip = 0; strip * 4 * kWarp < z.width; strip++) {
-        A x[4];
-        Columns<A> columns(strip, z.width, z.four);
-        columns.load(row, x);
-#pragma unroll
-        for (int q = 0; q < 4; q++) {
-          square += x[q] * scale * (x[q] * scale);
-          largest = fmax(largest, fabs(x[q]));
-        }
-      }
-      largest = reduce_lanes(largest, Max());
-      return reduce_lanes(square, Sum());
-    };
-    A largest, scale = 1, square = reduce(scale, largest);
-    scaled = largest != 0 && !ordinary(largest) && largest - largest == 0;
-    if (scaled) {
-      scale = power_to_one(largest);
-      square = reduce(scale, largest);
-    }
-    // NaN for a row with a NaN or inf, 0 for a zero row
-    A rnorm = square == 0 ? square : square - square == 0 ? 1 / sqrt(square) : square - square;
-    return Pair<A>{rnorm, scale};
-  };
-
-  for (int i = block * warps + threadIdx.x / kWarp; i < g.ld; i += g.count_blocks * warps) {
-    bool scaled_s = false, scaled_t = false;
-    Pair<A> s = {0, 1}, t = {0, 1};
-    if (i < g.n) {
-      s = norm(g.s.z, i, scaled_s);
-      t = norm(g.t.z, i, scaled_t);
-    }
-    if (lane == 0) {
-      g.s.rnorm[i] = s.first;
-      g.s.scale[i] = s.second;
-      g.t.rnorm[i] = t.first;
-      g.t.scale[i] = t.second;
-    }
-    counts[0] += s.first != 0;
-    counts[1] += s.first != 0 && t.first != 0;
-    counts[2] += scaled_s || scaled_t;
-  }
-#pragma unroll
-  for (int k = 0; k < kRowCounts; k++) counts[k] = lane == 0 ? counts[k] : 0;
-  reduce_block(counts, Sum(), shared);
-#pragma unroll
-  for (int k = 0; k < kRowCounts; k++)
-    if (threadIdx.x == 0) g.counts[block * kRowCounts + k] = counts[k];
-}
-
+// How many rows of the student are not zero, and how many rows are zero on neither side; whether any row is extreme.
+// Added up from `counts` by all threads of a block, with room in `shared` for three numbers of each warp.
 struct RowCounts {
   int m_s = 0, m_st = 0;
-  bool scaled = false;
+  bool extreme = false;
 
   RowCounts() = default;
   template <class T>
@@ -112,15 +57,15 @@ struct RowCounts {
     int total[kRowCounts] = {};
     for (int b = threadIdx.x; b < g.count_blocks; b += blockDim.x)
 #pragma unroll
-      for (int k = 0; k < kRowCounts; k++) total[k] += g.counts[b * kRowCounts + k];
+      for (int k = 0; k < kRowCounts; ++k) total[k] += g.counts[b * kRowCounts + k];
     reduce_block(total, Sum(), shared);
     m_s = total[0];
     m_st = total[1];
-    scaled = total[2] != 0;
+    extreme = total[2] != 0;
   }
 };
 
-// 1/m², and 0 where nothing was counted
+// 1/m², and 0 where nothing was counted.
 template <class A>
 __device__ inline A over_square(int m) {
   return m == 0 ? 0 : 1 / (A(m) * A(m));

@@ -1,42 +1,46 @@
-// ∂L_mi/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖: a tile of rows i and columns of z.
+// ∂L_mi/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖, for a tile of rows i and columns of
+// z.
 #pragma once
 
 #include "gram.cuh"
+#include "mma.cuh"
 
 namespace itrd {
 
+// What a stage of shared memory holds: u (tile rows i × kDepth rows j), then z (kDepth rows j × tile columns).
 template <class T, int tile>
 struct GradientStage {
   using A = wide_t<T>;
-  static constexpr int depth = kRowBytes / int(sizeof(A));  // rows j in a stage
-  // The padding puts the elements that a warp reads at once into different banks.
-  static constexpr int stride = tile + 32 / int(sizeof(T));
-  static constexpr int weight_bytes = tile * kRowBytes, bytes = weight_bytes + depth * stride * int(sizeof(T));
+  static constexpr int kDepth = kRowBytes / int(sizeof(A));  // rows j in a stage
+  // Elements from one row of z to the next; the padding puts those that a warp reads at once into different banks.
+  static constexpr int kStride = tile + 32 / int(sizeof(T));
+  static constexpr int kWeightBytes = tile * kRowBytes, kBytes = kWeightBytes + kDepth * kStride * int(sizeof(T));
 };
 
+// Writes the gradient of the tile's rows g.row0 + tile · tile_row … and columns tile · tile_column …
 template <class T, class Math, int tile>
 __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_row, int tile_column,
                               unsigned char* shared) {
   using A = wide_t<T>;
   using S = Shape<tile>;
   using Stage = GradientStage<T, tile>;
-  constexpr int weights_per_chunk = Chunk<A>::size, size = Chunk<T>::size, row_chunks = tile / size;
+  constexpr int kWeightsPerChunk = Chunk<A>::kSize, kSize = Chunk<T>::kSize, kChunksPerRow = tile / kSize;
   const View<T>& z = side.z;
-  int i0 = tile_row * tile, c0 = tile_column * tile, steps = (g.n + Stage::depth - 1) / Stage::depth;
+  int i0 = tile_row * tile, c0 = tile_column * tile, steps = (g.n + Stage::kDepth - 1) / Stage::kDepth;
 
   auto each_chunk = [&](int step, auto&& visit) {
-    unsigned char* stage = shared + step % kStages * Stage::bytes + Stage::weight_bytes;
+    unsigned char* stage = shared + step % kStages * Stage::kBytes + Stage::kWeightBytes;
 #pragma unroll
-    for (int i = threadIdx.x; i < Stage::depth * row_chunks; i += S::threads) {
-      int r = i / row_chunks, c = i % row_chunks * size;
-      visit(stage + (r * Stage::stride + c) * int(sizeof(T)), step * Stage::depth + r, c0 + c);
+    for (int i = threadIdx.x; i < Stage::kDepth * kChunksPerRow; i += S::kThreads) {
+      int r = i / kChunksPerRow, c = i % kChunksPerRow * kSize;
+      visit(stage + (r * Stage::kStride + c) * int(sizeof(T)), step * Stage::kDepth + r, c0 + c);
     }
   };
   auto copy = [&](int step) {
-    unsigned char* stage = shared + step % kStages * Stage::bytes;
+    unsigned char* stage = shared + step % kStages * Stage::kBytes;
 #pragma unroll
-    for (int i = threadIdx.x; i < tile * kChunks; i += S::threads) {
-      int r = i / kChunks, c = i % kChunks, k = step * Stage::depth + c * weights_per_chunk;
+    for (int i = threadIdx.x; i < tile * kChunks; i += S::kThreads) {
+      int r = i / kChunks, c = i % kChunks, k = step * Stage::kDepth + c * kWeightsPerChunk;
       copy_async(stage + swizzled(r, c), side.weights + ((i0 + r) * g.ld + k), 16);
     }
     each_chunk(step, [&](unsigned char* to, int j, int column) {
@@ -45,60 +49,62 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
   };
 
 #pragma unroll 1
-  for (int step = 0; step < kStages - 1; step++) {
+  for (int step = 0; step < kStages - 1; ++step) {
     if (step < steps) copy(step);
     copy_commit();
   }
-  bool scaled = RowCounts(g, reinterpret_cast<int*>(shared + kStages * Stage::bytes)).scaled;
-  // Float32 in one chain of n additions would lose digits to its length: it is added up in chains of 256 rows.
-  constexpr bool chains = !Math::tensor && sizeof(A) == 4;
-  constexpr int chain = 256 / Stage::depth;
+  bool extreme = RowCounts(g, reinterpret_cast<int*>(shared + kStages * Stage::kBytes)).extreme;
+  // One chain of n additions in float32 would lose digits to its length, so that 256 rows make a chain of their own.
+  constexpr bool kInChains = !Math::kTensor && sizeof(A) == 4;
+  constexpr int kChainSteps = 256 / Stage::kDepth;
   Accumulators<A, tile> acc = {}, finished = {};
   auto finish_chain = [&] {
 #pragma unroll
-    for (int i = 0; i < S::squares_m; i++)
+    for (int i = 0; i < S::kSquaresM; ++i)
 #pragma unroll
-      for (int j = 0; j < S::squares_n; j++)
+      for (int j = 0; j < S::kSquaresN; ++j)
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
+        for (int e = 0; e < 2; ++e) {
           finished[i][j][e] += acc[i][j][e];
           acc[i][j][e] = 0;
         }
   };
-  for (int step = 0; step < steps; step++) {
+  for (int step = 0; step < steps; ++step) {
     copy_wait<kStages - 2>();
-    if (scaled)
+    if (extreme)
       each_chunk(step, [&](unsigned char* to, int j, int) {
         if (j < g.n && side.scale[j] != 1) scale_chunk<T>(to, side.scale[j]);
       });
     __syncthreads();
     if (step + kStages - 1 < steps) copy(step + kStages - 1);
     copy_commit();
-    const unsigned char* stage = shared + step % kStages * Stage::bytes;
-    Math::template multiply<tile>(acc, stage, reinterpret_cast<const T*>(stage + Stage::weight_bytes), Stage::stride);
-    if (chains && (step + 1) % chain == 0) finish_chain();
+    const unsigned char* stage = shared + step % kStages * Stage::kBytes;
+    Math::template multiply<tile>(acc, stage, reinterpret_cast<const T*>(stage + Stage::kWeightBytes), Stage::kStride);
+    if (kInChains && (step + 1) % kChainSteps == 0) finish_chain();
   }
-  if (chains) finish_chain();
-  const Accumulators<A, tile>& sum = chains ? finished : acc;
+  if (kInChains) finish_chain();
+  const Accumulators<A, tile>& sum = kInChains ? finished : acc;
   copy_wait<0>();
   __syncthreads();
 
+  // Σ_j W_ij G_ij of the tile's rows, from all tiles of columns.
   A* projection = reinterpret_cast<A*>(shared);
-  for (int r = threadIdx.x; r < tile; r += S::threads) {
-    A sum = 0;
-    for (int b = 0; b < g.tiles; b++) sum += side.projection[b * g.rows + i0 + r];
-    projection[r] = sum;
+  for (int r = threadIdx.x; r < tile; r += S::kThreads) {
+    A total = 0;
+    for (int b = 0; b < g.tiles; ++b) total += side.partial_projection[b * g.rows + i0 + r];
+    projection[r] = total;
   }
   __syncthreads();
   bool pairs = z.width % 2 == 0;
 #pragma unroll
-  for (int i = 0; i < S::squares_m; i++) {
+  for (int i = 0; i < S::kSquaresM; ++i) {
     int row = g.row0 + i0 + S::row(i);
     if (row >= g.n) continue;
+    // gradient = factor (Σ_j u_ij z_j − projection_factor z_i)
     A scale = side.scale[row], rnorm = side.rnorm[row], factor = 4 * rnorm * scale;
-    A along = projection[S::row(i)] * rnorm * scale;
+    A projection_factor = projection[S::row(i)] * rnorm * scale;
 #pragma unroll
-    for (int j = 0; j < S::squares_n; j++) {
+    for (int j = 0; j < S::kSquaresN; ++j) {
       int column = c0 + S::column(j);
       if (column >= z.width) continue;
       const T* from = z.row(row) + column;
@@ -111,8 +117,8 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
         x.first = from[0];
         if (both) x.second = from[1];
       }
-      Pair<A> gradient = {factor * (sum[i][j][0] - along * widen(x.first)),
-                          factor * (sum[i][j][1] - along * widen(x.second))};
+      Pair<A> gradient = {factor * (sum[i][j][0] - projection_factor * widen(x.first)),
+                          factor * (sum[i][j][1] - projection_factor * widen(x.second))};
       if (pairs) {
         *reinterpret_cast<Pair<A>*>(to) = gradient;
       } else {

@@ -34,7 +34,7 @@ __device__ inline void copy_async(void* shared, const void* global, int bytes) {
     // Elements have two bytes at least.
     auto* to = reinterpret_cast<unsigned short*>(&value);
 #pragma unroll
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 8; ++i)
       if (2 * i < bytes) to[i] = static_cast<const unsigned short*>(global)[i];
   }
   *static_cast<uint4*>(shared) = value;
@@ -97,7 +97,7 @@ __device__ inline void multiply(float (&c)[4], const uint32_t (&a)[4], const uin
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
 #pragma unroll
-  for (int k = 0; k < 2; k++)
+  for (int k = 0; k < 2; ++k)
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[2 * k]), "r"(a[2 * k + 1]), "r"(b[k]));

@@ -9,129 +9,134 @@
 
 namespace itrd {
 
-constexpr int kRowBytes = 64;  // of a tile along k: two steps of mma.sync
-constexpr int kChunks = kRowBytes / 16;
-constexpr int kStages = 3;
-constexpr int kScratchBytes = 128;  // beside the stages, for sums over the block
+constexpr int kRowBytes = 64;            // of a row of a tile along k: two steps of mma.sync
+constexpr int kChunks = kRowBytes / 16;  // of 16 bytes in such a row
+constexpr int kStages = 3;               // of shared memory: one is multiplied while the next ones are filled
+constexpr int kScratchBytes = 128;       // beside the stages, for sums over the block
 
-// The warps of a block over a tile × tile product.
+// How a block's warps share a product of tile × tile entries: each takes kSquaresM × kSquaresN squares of 8 × 8.
 template <int tile>
 struct Shape {
-  static constexpr int warps_m = 2, warps_n = tile == 128 ? 4 : 2;
-  static constexpr int threads = warps_m * warps_n * kWarp;
-  static constexpr int squares_m = tile / warps_m / 8, squares_n = tile / warps_n / 8;
+  static constexpr int kWarpsM = 2, kWarpsN = tile == 128 ? 4 : 2;
+  static constexpr int kThreads = kWarpsM * kWarpsN * kWarp;
+  static constexpr int kSquaresM = tile / kWarpsM / 8, kSquaresN = tile / kWarpsN / 8;
 
   __device__ static int warp() { return threadIdx.x / kWarp; }
   __device__ static int lane() { return threadIdx.x % kWarp; }
-  __device__ static int warp_row() { return warp() / warps_n * (8 * squares_m); }
-  __device__ static int warp_column() { return warp() % warps_n * (8 * squares_n); }
+  __device__ static int warp_row() { return warp() / kWarpsN * (8 * kSquaresM); }
+  __device__ static int warp_column() { return warp() % kWarpsN * (8 * kSquaresN); }
+  // The tile's row and first column that this thread owns in squares i, j of its warp.
   __device__ static int row(int i) { return warp_row() + 8 * i + lane() / 4; }
   __device__ static int column(int j) { return warp_column() + 8 * j + lane() % 4 * 2; }
 };
 
-// Blocks that a multiprocessor shall hold, which bounds the registers of a thread.
+// How many blocks a multiprocessor shall hold, which bounds the registers of a thread.
 template <class T, int tile>
 constexpr int resident_blocks() {
   return tile == 128 || sizeof(T) == 8 ? 1 : 3;
 }
 
+// The entries of the product that a thread owns: two neighbours in each square of its warp.
 template <class A, int tile>
-using Accumulators = A[Shape<tile>::squares_m][Shape<tile>::squares_n][2];
+using Accumulators = A[Shape<tile>::kSquaresM][Shape<tile>::kSquaresN][2];
 
-// Chunk c of 16 bytes of row r of a tile with k along its rows. The permutation puts the chunks that eight lanes read
-// at once into different banks.
+// Where chunk c, of 16 bytes, of row r of a tile with k along its rows lies in shared memory, in bytes. The permutation
+// puts the chunks that eight lanes read at once into different banks.
 __device__ inline int swizzled(int r, int c) { return r * kRowBytes + ((c ^ (r >> 1)) & (kChunks - 1)) * 16; }
 
+// 16 bytes of a row.
 template <class T>
 struct alignas(16) Chunk {
-  static constexpr int size = 16 / sizeof(T);
-  T x[size];
+  static constexpr int kSize = 16 / sizeof(T);
+  T x[kSize];
 };
 
-// Copies one chunk of a row of which `valid` elements exist (none if ≤ 0), zeros beyond.
+// Copies one chunk of a row of which only `valid` elements exist (none if `valid` ≤ 0), and puts zeros in place of the
+// others. Where rows are not aligned to 16 bytes the copy is not asynchronous.
 template <class T>
 __device__ inline void copy_chunk(unsigned char* shared, const T* from, int valid, bool aligned) {
-  constexpr int size = Chunk<T>::size;
-  valid = valid < 0 ? 0 : valid > size ? size : valid;
+  constexpr int kSize = Chunk<T>::kSize;
+  valid = valid < 0 ? 0 : valid > kSize ? kSize : valid;
   if (aligned) {
     copy_async(shared, from, valid * int(sizeof(T)));
   } else {
     Chunk<T> chunk = {};
 #pragma unroll
-    for (int i = 0; i < size; i++)
+    for (int i = 0; i < kSize; ++i)
       if (i < valid) chunk.x[i] = from[i];
     *reinterpret_cast<Chunk<T>*>(shared) = chunk;
   }
 }
 
+// Multiplies a chunk in shared memory by a power of two.
 template <class T>
 __device__ inline void scale_chunk(unsigned char* shared, wide_t<T> scale) {
   auto& chunk = *reinterpret_cast<Chunk<T>*>(shared);
 #pragma unroll
-  for (int i = 0; i < Chunk<T>::size; i++) chunk.x[i] = narrow<T>(widen(chunk.x[i]) * scale);
+  for (int i = 0; i < Chunk<T>::kSize; ++i) chunk.x[i] = narrow<T>(widen(chunk.x[i]) * scale);
 }
 
-// The tensor cores cut the low 13 bits of a float32 off; adding half of the last one kept rounds instead.
+// The tensor cores cut off the low 13 bits of a float32. Adding half of the last bit that they keep rounds instead.
 __device__ inline uint32_t round_to_tf32(uint32_t x) { return x + 0x1000u; }
 __device__ inline float round_to_tf32(float x) {
   return __uint_as_float(round_to_tf32(__float_as_uint(x)) & 0xffffe000u);
 }
 
-// Products on the floating-point units, in the sums' own precision.
+// Products on the floating-point units, in the precision of the sums.
 struct Ieee {
-  static constexpr bool tensor = false;
+  static constexpr bool kTensor = false;
 
-  // What becomes of the weights before they are multiplied with z.
+  // Rounds a weight to what `multiply` takes: here nothing changes.
   template <class A>
   __device__ static A round(A x) {
     return x;
   }
 
-  // acc += a · bᵀ over one stage: a (tile × k) and b (tile × k), both with k along the rows.
+  // acc += a bᵀ over one stage: a (tile × k) and b (tile × k), both with k along the rows.
   template <int tile, class T>
   __device__ static void multiply_rows(Accumulators<wide_t<T>, tile>& acc, const unsigned char* a,
                                        const unsigned char* b) {
     using S = Shape<tile>;
     using A = wide_t<T>;
-    constexpr int size = Chunk<T>::size;
+    constexpr int kSize = Chunk<T>::kSize;
 #pragma unroll 1
-    for (int c = 0; c < kChunks; c++) {
-      A rows[S::squares_m][size];
+    for (int c = 0; c < kChunks; ++c) {
+      A rows[S::kSquaresM][kSize];
 #pragma unroll
-      for (int i = 0; i < S::squares_m; i++) {
+      for (int i = 0; i < S::kSquaresM; ++i) {
         auto chunk = *reinterpret_cast<const Chunk<T>*>(a + swizzled(S::row(i), c));
 #pragma unroll
-        for (int k = 0; k < size; k++) rows[i][k] = widen(chunk.x[k]);
+        for (int k = 0; k < kSize; ++k) rows[i][k] = widen(chunk.x[k]);
       }
 #pragma unroll
-      for (int j = 0; j < 2 * S::squares_n; j++) {
+      for (int j = 0; j < 2 * S::kSquaresN; ++j) {
         auto chunk = *reinterpret_cast<const Chunk<T>*>(b + swizzled(S::column(j / 2) + j % 2, c));
 #pragma unroll
-        for (int i = 0; i < S::squares_m; i++)
+        for (int i = 0; i < S::kSquaresM; ++i)
 #pragma unroll
-          for (int k = 0; k < size; k++) acc[i][j / 2][j % 2] += rows[i][k] * widen(chunk.x[k]);
+          for (int k = 0; k < kSize; ++k) acc[i][j / 2][j % 2] += rows[i][k] * widen(chunk.x[k]);
       }
     }
   }
 
-  // acc += a · b over one stage: a (tile × k) with k along the rows, b (k × tile) with rows `stride` elements apart.
+  // acc += a b over one stage: a (tile × k) with k along the rows, b (k × tile) with rows `stride` elements apart.
   template <int tile, class T>
   __device__ static void multiply(Accumulators<wide_t<T>, tile>& acc, const unsigned char* a, const T* b, int stride) {
     using S = Shape<tile>;
     using A = wide_t<T>;
-    constexpr int size = Chunk<A>::size;
+    constexpr int kSize = Chunk<A>::kSize;
 #pragma unroll 1
-    for (int c = 0; c < kChunks; c++) {
-      Chunk<A> rows[S::squares_m];
+    for (int c = 0; c < kChunks; ++c) {
+      Chunk<A> rows[S::kSquaresM];
 #pragma unroll
-      for (int i = 0; i < S::squares_m; i++) rows[i] = *reinterpret_cast<const Chunk<A>*>(a + swizzled(S::row(i), c));
+      for (int i = 0; i < S::kSquaresM; ++i) rows[i] = *reinterpret_cast<const Chunk<A>*>(a + swizzled(S::row(i), c));
 #pragma unroll
-      for (int k = 0; k < size; k++)
+      for (int k = 0; k < kSize; ++k)
 #pragma unroll
-        for (int j = 0; j < S::squares_n; j++) {
-          auto pair = *reinterpret_cast<const Pair<T>*>(b + (c * size + k) * stride + S::column(j));
+        for (int j = 0; j < S::kSquaresN; ++j) {
+          auto pair = *reinterpret_cast<const Pair<T>*>(b + (c * kSize + k) * stride + S::column(j));
 #pragma unroll
-          for (int i = 0; i < S::squares_m; i++) {
+          for (int i = 0; i < S::kSquaresM; ++i) {
             acc[i][j][0] += rows[i].x[k] * widen(pair.first);
             acc[i][j][1] += rows[i].x[k] * widen(pair.second);
           }
@@ -142,54 +147,56 @@ struct Ieee {
 
 // Products on the tensor cores: float32 as tf32, float16 and bfloat16 exactly, sums in float32.
 struct TensorCores {
-  static constexpr bool tensor = true;
+  static constexpr bool kTensor = true;
 
   __device__ static float round(float x) { return round_to_tf32(x); }
 
+  // As Ieee's.
   template <int tile, class T>
   __device__ static void multiply_rows(Accumulators<float, tile>& acc, const unsigned char* a, const unsigned char* b) {
     using S = Shape<tile>;
     int lane = S::lane();
 #pragma unroll
-    for (int step = 0; step < kChunks / 2; step++) {
-      uint32_t rows[S::squares_m / 2][4], columns[S::squares_n / 2][4];
+    for (int step = 0; step < kChunks / 2; ++step) {
+      uint32_t rows[S::kSquaresM / 2][4], columns[S::kSquaresN / 2][4];
 #pragma unroll
-      for (int i = 0; i < S::squares_m / 2; i++)
+      for (int i = 0; i < S::kSquaresM / 2; ++i)
         load_rounded<T>(rows[i], a + swizzled(S::warp_row() + 16 * i + lane % 16, 2 * step + lane / 16));
 #pragma unroll
-      for (int j = 0; j < S::squares_n / 2; j++)
+      for (int j = 0; j < S::kSquaresN / 2; ++j)
         load_rounded<T>(columns[j],
                         b + swizzled(S::warp_column() + 16 * j + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2));
 #pragma unroll
-      for (int i = 0; i < S::squares_m / 2; i++)
+      for (int i = 0; i < S::kSquaresM / 2; ++i)
 #pragma unroll
-        for (int j = 0; j < S::squares_n; j++)
+        for (int j = 0; j < S::kSquaresN; ++j)
           multiply_squares<tile>(acc, i, j, rows[i], {columns[j / 2][j % 2 * 2], columns[j / 2][j % 2 * 2 + 1]}, T());
     }
   }
 
-  // a holds float32 that are tf32 already; b's elements become tf32, which float16 and bfloat16 do exactly.
+  // As Ieee's. The weights in a have been rounded to tf32 already; the elements of b become tf32 here, which float16
+  // and bfloat16 do exactly.
   template <int tile, class T>
   __device__ static void multiply(Accumulators<float, tile>& acc, const unsigned char* a, const T* b, int stride) {
     using S = Shape<tile>;
     int lane = S::lane();
 #pragma unroll
-    for (int step = 0; step < kChunks / 2; step++) {
-      uint32_t rows[S::squares_m / 2][4], columns[S::squares_n][2];
+    for (int step = 0; step < kChunks / 2; ++step) {
+      uint32_t rows[S::kSquaresM / 2][4], columns[S::kSquaresN][2];
 #pragma unroll
-      for (int i = 0; i < S::squares_m / 2; i++)
+      for (int i = 0; i < S::kSquaresM / 2; ++i)
         load_matrices(rows[i], a + swizzled(S::warp_row() + 16 * i + lane % 16, 2 * step + lane / 16));
 #pragma unroll
-      for (int j = 0; j < S::squares_n; j++)
+      for (int j = 0; j < S::kSquaresN; ++j)
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
+        for (int half = 0; half < 2; ++half) {
           const T* row = b + (8 * step + 4 * half + lane % 4) * stride;
           columns[j][half] = round_to_tf32(__float_as_uint(widen(row[S::warp_column() + 8 * j + lane / 4])));
         }
 #pragma unroll
-      for (int i = 0; i < S::squares_m / 2; i++)
+      for (int i = 0; i < S::kSquaresM / 2; ++i)
 #pragma unroll
-        for (int j = 0; j < S::squares_n; j++)
+        for (int j = 0; j < S::kSquaresN; ++j)
           multiply_squares<tile>(acc, i, j, rows[i], {columns[j][0], columns[j][1]}, 0.0f);
     }
   }
@@ -200,7 +207,7 @@ struct TensorCores {
     load_matrices(r, row);
     if constexpr (sizeof(T) == 4)
 #pragma unroll
-      for (int i = 0; i < 4; i++) r[i] = round_to_tf32(r[i]);
+      for (int i = 0; i < 4; ++i) r[i] = round_to_tf32(r[i]);
   }
 
   template <int tile, class T>

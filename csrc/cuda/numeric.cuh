@@ -1,4 +1,4 @@
-// Element types, matrices, and the four columns that a thread of the streaming kernels owns.
+// Element types, matrices as the kernels see them, and which sizes of numbers are extreme.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -10,9 +10,11 @@
 
 namespace itrd {
 
-constexpr int kWarp = 32;
+constexpr int kWarp = 32;  // threads that run in step
+template <class A>
+constexpr A kLn2 = A(0.69314718055994530942);
 
-// Sums are kept in float32 at least.
+// The type that elements of type T are summed in: float64 for float64, else float32.
 template <class T>
 struct Wide {
   using type = float;
@@ -42,83 +44,30 @@ __device__ inline __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-// Two neighbours, as one access.
+// Two neighbouring elements of a row, read or written in one access.
 template <class T>
 struct alignas(2 * sizeof(T)) Pair {
   T first, second;
 };
 
-template <class T, int count>
-struct alignas(count * sizeof(T)) Neighbours {
-  T x[count];
-};
-
-// A matrix as the kernels see it.
+// A row-major matrix of features (n, width) whose rows are `stride` elements apart; null where it is not read.
 template <class T>
 struct View {
   const T* data;
   int64_t stride;
   int width;
-  // Rows may be read in vectors of 4 elements (four) or of 16 bytes (sixteen).
+  // Whether every row may be read in vectors of 4 elements (four), and in vectors of 16 bytes (sixteen).
   bool four, sixteen;
 
   __device__ const T* row(int64_t i) const { return data + i * stride; }
 };
 
-// The four columns of a thread within a strip of 128. Where rows may be read in vectors they are neighbours (of float64
-// two and two, so that a warp always reads whole rows of sectors), else one in 32.
+// Whether numbers of this size can be squared and summed in A without overflow, and without the loss of any that
+// matters. A row or a column whose size is neither ordinary nor zero is called extreme.
 template <class A>
-struct Columns {
-  static constexpr int neighbours = sizeof(A) == 8 ? 2 : 4;
-  int first, end;
-  bool vector;
-
-  __device__ Columns(int strip, int width, bool vector)
-      : first(strip * 4 * kWarp + int(threadIdx.x % kWarp) * (vector ? neighbours : 1)), end(width), vector(vector) {}
-  __device__ int column(int q) const {
-    return first + (vector ? q / neighbours * neighbours * kWarp + q % neighbours : q * kWarp);
-  }
-  __device__ bool valid(int q) const { return column(q) < end; }
-
-  template <class T>
-  __device__ void load(const T* row, A (&x)[4]) const {
-    if (vector) {
-#pragma unroll
-      for (int q = 0; q < 4; q += neighbours) {
-        Neighbours<T, neighbours> several = {};
-        if (valid(q)) several = *reinterpret_cast<const Neighbours<T, neighbours>*>(row + column(q));
-#pragma unroll
-        for (int i = 0; i < neighbours; i++) x[q + i] = widen(several.x[i]);
-      }
-    } else {
-#pragma unroll
-      for (int q = 0; q < 4; q++) x[q] = valid(q) ? widen(row[column(q)]) : 0;
-    }
-  }
-
-  template <class T>
-  __device__ void store(T* row, const A (&x)[4]) const {
-    if (vector) {
-#pragma unroll
-      for (int q = 0; q < 4; q += neighbours) {
-        Neighbours<T, neighbours> several;
-#pragma unroll
-        for (int i = 0; i < neighbours; i++) several.x[i] = narrow<T>(x[q + i]);
-        if (valid(q)) *reinterpret_cast<Neighbours<T, neighbours>*>(row + column(q)) = several;
-      }
-    } else {
-#pragma unroll
-      for (int q = 0; q < 4; q++)
-        if (valid(q)) row[column(q)] = narrow<T>(x[q]);
-    }
-  }
-};
-
-// Numbers of this size can be squared and summed in A without overflow, and nothing that matters vanishes.
-template <class A>
-__device__ inline bool ordinary(A size) {
-  constexpr A limit = sizeof(A) == 8 ? A(0x1p400) : A(0x1p40);
-  return size >= 1 / limit && size <= limit;
+__device__ inline bool is_ordinary(A size) {
+  constexpr A kLimit = sizeof(A) == 8 ? A(0x1p400) : A(0x1p40);
+  return size >= 1 / kLimit && size <= kLimit;
 }
 
 // A power of two that brings `size` to order one.

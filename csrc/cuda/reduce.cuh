@@ -1,14 +1,15 @@
-// Reductions in a fixed order: the same bits in every run.
+// Reductions over a warp and over a block, in a fixed order, so that every run gives the same bits; and the ticket by
+// which the last block of a launch knows that it is the last.
 #pragma once
 
 #include "numeric.cuh"
 
 namespace itrd {
 
-constexpr int kMaxWarps = 8;  // of a block
+constexpr int kMaxWarps = 8;  // that a block may have
 
 struct Sum {
-  static constexpr int neutral = 0;
+  static constexpr int kNeutral = 0;
 
   template <class A>
   __device__ A operator()(A a, A b) const {
@@ -16,9 +17,9 @@ struct Sum {
   }
 };
 
-// The largest of numbers that are not negative.
+// The largest of several numbers that are not negative.
 struct Max {
-  static constexpr int neutral = 0;
+  static constexpr int kNeutral = 0;
 
   template <class A>
   __device__ A operator()(A a, A b) const {
@@ -26,7 +27,7 @@ struct Max {
   }
 };
 
-// Reduces over the lanes whose numbers differ in the bits `from` … `to` / 2; every lane gets the result.
+// Reduces x over the lanes of a warp whose numbers differ in the bits `from` … `to` / 2. Every lane gets the result.
 template <class A, class Op>
 __device__ A reduce_lanes(A x, Op op, int from = 1, int to = kWarp) {
 #pragma unroll
@@ -34,20 +35,20 @@ __device__ A reduce_lanes(A x, Op op, int from = 1, int to = kWarp) {
   return x;
 }
 
-// Reduces each of x over the block; every thread gets the results. `shared` holds them once per warp and may be reused
-// at once.
+// Reduces each of x over the block, and gives every thread the results. `shared` has room for `count` numbers of each
+// warp, and may be used again as soon as this returns.
 template <class A, int count, class Op>
 __device__ void reduce_block(A (&x)[count], Op op, A* shared) {
   int warp = threadIdx.x / kWarp, slot = threadIdx.x % kMaxWarps;
 #pragma unroll
-  for (int k = 0; k < count; k++) {
+  for (int k = 0; k < count; ++k) {
     x[k] = reduce_lanes(x[k], op);
     if (threadIdx.x % kWarp == 0) shared[warp * count + k] = x[k];
   }
   __syncthreads();
 #pragma unroll
-  for (int k = 0; k < count; k++)
-    x[k] = reduce_lanes(slot < int(blockDim.x) / kWarp ? shared[slot * count + k] : A(Op::neutral), op, 1, kMaxWarps);
+  for (int k = 0; k < count; ++k)
+    x[k] = reduce_lanes(slot < int(blockDim.x) / kWarp ? shared[slot * count + k] : A(Op::kNeutral), op, 1, kMaxWarps);
   __syncthreads();
 }
 
@@ -58,7 +59,8 @@ __device__ A reduce_block(A x, Op op, A* shared) {
   return values[0];
 }
 
-// True in all threads of the block that finishes last; that block sees everything the others wrote before.
+// True in all threads of the block that is the last of `blocks` to come here. That block sees everything that the
+// others wrote before they came. `ticket` counts them in global memory; `shared` has room for one number.
 __device__ inline bool last_block(unsigned* ticket, unsigned blocks, unsigned* shared) {
   __threadfence();
   __syncthreads();
@@ -68,29 +70,6 @@ __device__ inline bool last_block(unsigned* ticket, unsigned blocks, unsigned* s
   __syncthreads();
   if (last) __threadfence();
   return last;
-}
-
-// Count, means and centred moments of a pair of columns. The means are relative to a common origin, the pair's first
-// row, so that a mean of 10⁴ costs a deviation of 1 nothing; `spread` bounds max|z − mean| to within a factor of n.
-template <class A>
-struct Moments {
-  A count, mean_s, mean_t, m2_s, m2_t, c_st, spread_s, spread_t;
-};
-
-// Chan's formula: M2 = M2ₐ + M2_b + δ² nₐ n_b / n,  mean = meanₐ + δ n_b / n
-template <class A>
-__device__ inline Moments<A> merge(const Moments<A>& a, const Moments<A>& b) {
-  if (b.count == 0) return a;
-  A count = a.count + b.count, share = b.count / count, weight = a.count * share;
-  A ds = b.mean_s - a.mean_s, dt = b.mean_t - a.mean_t;
-  return {count,
-          a.mean_s + ds * share,
-          a.mean_t + dt * share,
-          a.m2_s + b.m2_s + ds * ds * weight,
-          a.m2_t + b.m2_t + dt * dt * weight,
-          a.c_st + b.c_st + ds * dt * weight,
-          fmax(fmax(a.spread_s, b.spread_s), fabs(ds)),
-          fmax(fmax(a.spread_t, b.spread_t), fabs(dt))};
 }
 
 }  // namespace itrd

@@ -47,7 +47,7 @@ def library(target: Path = LIBRARY, out: Path = OUT) -> Path:
     to_compile, libraries = host_compiler.torch_flags()
     return build(
         target,
-        [*kernels(), CUDA / "ops_cuda.cpp", fingerprint.write_source(out)],
+        [*kernels(), CUDA / "operators.cpp", fingerprint.write_source(out)],
         ["-O2", "-shared", "-DITRD_CUDA_ON_HOST", *to_compile],
         libraries,
         out=out,

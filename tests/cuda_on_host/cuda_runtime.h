@@ -54,7 +54,7 @@ T __shfl_xor_sync(unsigned mask, T value, int bits) {
   } arguments = {value, value, bits};
   if (mask != 0xffffffffu) emulation::fail("a shuffle leaves lanes out");
   emulation::warp_instruction<Arguments>(arguments, [](Arguments* const* lanes) {
-    for (int lane = 0; lane < emulation::kLanes; lane++) lanes[lane]->out = lanes[lane ^ lanes[lane]->bits]->in;
+    for (int lane = 0; lane < emulation::kLanes; ++lane) lanes[lane]->out = lanes[lane ^ lanes[lane]->bits]->in;
   });
   return arguments.out;
 }

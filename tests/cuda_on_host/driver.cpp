@@ -15,7 +15,7 @@
 #include "../naive.h"
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
-#include "itrd.h"
+#include "interface.h"
 
 namespace {
 
@@ -75,8 +75,8 @@ struct Features {
         buffer((size_t(n - 1) * stride + d) * size_of(c.type)),
         exact(size_t(n) * d) {
     std::normal_distribution<double> normal;
-    for (int i = 0; i < n; i++)
-      for (int j = 0; j < d; j++) {
+    for (int i = 0; i < n; ++i)
+      for (int j = 0; j < d; ++j) {
         put(c.type, buffer.get(), int64_t(i) * stride + j, normal(random) + 0.3 * j);
         exact[size_t(i) * d + j] = at(c.type, buffer.get(), int64_t(i) * stride + j);
       }
@@ -88,14 +88,14 @@ bool check(const Case& c) {
   std::mt19937 random(7);
   Features e(c, c.d_t, random), t(c, c.d_t, random), s(c, c.d_s ? c.d_s : 1, random);
   const Features& z = c.d_s ? s : e;
-  bool want_gram = c.d_s ? c.want_s : c.want_e;
+  bool want_dgram_s = c.d_s ? c.want_s : c.want_e;
   size_t element = size_of(c.type), w = size_of(wide(c.type));
   auto buffer = [&](bool wanted, size_t count, size_t bytes) { return Buffer(wanted ? count * bytes : 0); };
 
   Buffer total(w), corr(w), mi(w), moments = buffer(c.beta_corr != 0, size_t(itrd::kMoments) * c.d_t, w);
-  Buffer dgram_s = buffer(c.beta_mi != 0 && want_gram, size_t(c.n) * z.d, w);
+  Buffer dgram_s = buffer(c.beta_mi != 0 && want_dgram_s, size_t(c.n) * z.d, w);
   Buffer dgram_t = buffer(c.beta_mi != 0 && c.want_t, size_t(c.n) * c.d_t, w);
-  itrd::Forward f = {};
+  itrd::ForwardProblem f = {};
   f.dtype = c.type;
   f.n = c.n;
   f.e = e.matrix();
@@ -121,7 +121,7 @@ bool check(const Case& c) {
   std::vector<Buffer> parts;
   itrd::Workspace workspace;
   void* pointers[sizeof(workspace) / sizeof(void*)];
-  for (size_t i = 0; i < std::size(pointers); i++) pointers[i] = parts.emplace_back(sizes[i]).get();
+  for (size_t i = 0; i < std::size(pointers); ++i) pointers[i] = parts.emplace_back(sizes[i]).get();
   std::memcpy(&workspace, pointers, sizeof(workspace));
   unsigned before = emulation::machine().launches;
   itrd::forward(f, workspace, nullptr);
@@ -131,7 +131,7 @@ bool check(const Case& c) {
   Buffer grad_t = buffer(c.want_t, size_t(c.n) * c.d_t, element);
   Buffer grad_s = buffer(c.d_s && c.want_s, size_t(c.n) * s.d, element);
   put(wide(c.type), upstream.get(), 0, -1.5);
-  itrd::Backward b = {};
+  itrd::BackwardProblem b = {};
   b.dtype = c.type;
   b.n = c.n;
   b.e = e.matrix();
@@ -171,7 +171,7 @@ bool check(const Case& c) {
   };
   auto expect_gradient = [&](const char* what, const Buffer& out, auto exact) {
     double error = 0, norm = 0;
-    for (size_t i = 0; i < out.bytes / element; i++) {
+    for (size_t i = 0; i < out.bytes / element; ++i) {
       error += std::pow(at(c.type, out.get(), int64_t(i)) - exact(i), 2);
       norm += exact(i) * exact(i);
     }
@@ -199,7 +199,7 @@ bool check_workspace() {
       for (int d : {16, 64, 512, 2048})
         for (bool both : {false, true}) {
           int not_null = 0;
-          itrd::Forward f = {};
+          itrd::ForwardProblem f = {};
           f.dtype = type;
           f.n = n;
           f.e = f.t = f.s = {nullptr, d, d};

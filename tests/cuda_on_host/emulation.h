@@ -138,7 +138,7 @@ EMULATION_UNWATCHED void warp_instruction(Arguments& arguments, void (*carry_out
   acquire(arrive);
   carry_out(reinterpret_cast<Arguments* const*>(warp.arguments));
   release(leave);
-  for (int lane = 0; lane < kLanes; lane++) m.threads[index / kLanes * kLanes + lane].state = State::ready;
+  for (int lane = 0; lane < kLanes; ++lane) m.threads[index / kLanes * kLanes + lane].state = State::ready;
 }
 
 // Asynchronous copies happen at the wait that covers them; until then their destination is NaN.
@@ -151,7 +151,7 @@ EMULATION_UNWATCHED inline void remember(const Copy& copy) {
 // The oldest copy that a wait covers; false if there is none left.
 EMULATION_UNWATCHED inline bool next_covered(int pending, Copy& copy) {
   Thread* self = machine().current;
-  for (int i = 0; i < self->copy_count; i++) {
+  for (int i = 0; i < self->copy_count; ++i) {
     if (self->copies[i].group >= self->group - pending) continue;
     copy = self->copies[i];
     self->copies[i] = self->copies[--self->copy_count];
@@ -163,7 +163,7 @@ inline void copy_issue(void* to, const void* from, int bytes) {
   std::memset(to, 0xff, 16);
   remember({to, from, bytes, 0});
 }
-EMULATION_UNWATCHED inline void copy_commit() { machine().current->group++; }
+EMULATION_UNWATCHED inline void copy_commit() { ++machine().current->group; }
 inline void copy_wait(int pending) {
   for (Copy copy; next_covered(pending, copy);) {
     std::memset(copy.to, 0, 16);
@@ -218,7 +218,7 @@ inline void run(Index grid, unsigned block, size_t shared_bytes, const std::func
   Machine& m = machine();
   if (block % kLanes || block == 0 || block > 1024) fail("the block is no multiple of 32 threads, or too large");
   Unwatched scheduler;
-  m.launches++;
+  ++m.launches;
   m.grid = grid;
   m.block = {block, 1, 1};
   m.kernel = &kernel;
@@ -227,15 +227,15 @@ inline void run(Index grid, unsigned block, size_t shared_bytes, const std::func
   static const char* seed = std::getenv("ITRD_EMULATION_SEED");
   static std::mt19937 random(seed ? std::atoi(seed) : 0);
   std::vector<int> order(block);
-  for (unsigned i = 0; i < block; i++) order[i] = int(i);
+  for (unsigned i = 0; i < block; ++i) order[i] = int(i);
   std::vector<unsigned> blocks(size_t(grid.x) * grid.y * grid.z);
-  for (size_t b = 0; b < blocks.size(); b++) blocks[b] = unsigned(b);
+  for (size_t b = 0; b < blocks.size(); ++b) blocks[b] = unsigned(b);
   if (seed) std::shuffle(blocks.begin(), blocks.end(), random);
 
   std::vector<Watched> finished;
   for (unsigned b : blocks) {
     m.block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
-    m.blocks_run++;
+    ++m.blocks_run;
     if (kFreshStacks || stack_count < block) {
       std::free(stacks);
       stacks = static_cast<char*>(std::malloc(kStackBytes * block));
@@ -247,7 +247,7 @@ inline void run(Index grid, unsigned block, size_t shared_bytes, const std::func
     m.shared = shared.get();
     m.threads.assign(block, Thread());
     m.warps.assign(block / kLanes, Warp());
-    for (unsigned i = 0; i < block; i++) {
+    for (unsigned i = 0; i < block; ++i) {
       m.threads[i].index = int(i);
       m.threads[i].watched = watch_new();
       m.threads[i].context.start(stacks + kStackBytes * i, kStackBytes, run_thread);

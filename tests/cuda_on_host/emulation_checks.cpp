@@ -25,21 +25,21 @@ void run(Kernel kernel, int blocks = 1, size_t shared = 1024) {
 void shuffles() {
   std::vector<int> out(kThreads);
   run([&] { out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, int(threadIdx.x), 5); });
-  for (int i = 0; i < kThreads; i++) need(out[i] == (i ^ 5), "shuffle");
+  for (int i = 0; i < kThreads; ++i) need(out[i] == (i ^ 5), "shuffle");
 }
 
 void barriers_order_shared_memory() {
   std::vector<int> out(kThreads);
   run([&] {
     auto* shared = reinterpret_cast<int*>(emulation::machine().shared);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 3; ++round) {
       shared[threadIdx.x] = int(threadIdx.x) + round;
       __syncthreads();
       out[threadIdx.x] = shared[(threadIdx.x + 33) % kThreads];
       __syncthreads();
     }
   });
-  for (int i = 0; i < kThreads; i++) need(out[i] == (i + 33) % kThreads + 2, "barrier");
+  for (int i = 0; i < kThreads; ++i) need(out[i] == (i + 33) % kThreads + 2, "barrier");
 }
 
 void shared_memory_starts_as_nan() {
@@ -66,9 +66,9 @@ void products(T (*narrow)(float)) {
   constexpr int depth = 32 / sizeof(T);
   alignas(16) static T a[16][depth], b[8][depth];
   auto value = [](int i, int k) { return float((3 * i + 5 * k) % 7 - 3); };
-  for (int k = 0; k < depth; k++) {
-    for (int i = 0; i < 16; i++) a[i][k] = narrow(value(i, k));
-    for (int j = 0; j < 8; j++) b[j][k] = narrow(value(j + 2, k));
+  for (int k = 0; k < depth; ++k) {
+    for (int i = 0; i < 16; ++i) a[i][k] = narrow(value(i, k));
+    for (int j = 0; j < 8; ++j) b[j][k] = narrow(value(j + 2, k));
   }
   static float c[16][8];
   run([&] {
@@ -78,18 +78,18 @@ void products(T (*narrow)(float)) {
     itrd::load_matrices(rb, &b[lane % 8][lane / 8 % 2 * (depth / 2)]);
     float sum[4] = {1, 1, 1, 1};
     itrd::multiply(sum, ra, {rb[0], rb[1]}, T());
-    for (int r = 0; r < 4; r++) c[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2] = sum[r];
+    for (int r = 0; r < 4; ++r) c[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2] = sum[r];
   });
-  for (int i = 0; i < 16; i++)
-    for (int j = 0; j < 8; j++) {
+  for (int i = 0; i < 16; ++i)
+    for (int j = 0; j < 8; ++j) {
       float exact = 1;
-      for (int k = 0; k < depth; k++) exact += value(i, k) * value(j + 2, k);
+      for (int k = 0; k < depth; ++k) exact += value(i, k) * value(j + 2, k);
       need(c[i][j] == exact, "matrix product");
     }
 }
 
 void half_precision() {
-  for (uint32_t bits = 0; bits < 0x10000; bits++) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     float h = __half2float({uint16_t(bits)}), b = __bfloat162float({uint16_t(bits)});
     need(std::isnan(h) || __float2half_rn(h).bits == bits, "float16 there and back");
     need(std::isnan(b) || __float2bfloat16_rn(b).bits == bits, "bfloat16 there and back");

@@ -34,8 +34,8 @@ inline void load_matrices(uint32_t (&r)[4], const void* row) {
   if (reinterpret_cast<uintptr_t>(row) % 16) emulation::fail("ldmatrix is not aligned to 16 bytes");
   emulation::warp_instruction<Arguments>(arguments, [](Arguments* const* lanes) {
     // Lane l of matrix m receives word l mod 4 of row l / 4, whose address lane 8m + l / 4 gave.
-    for (int m = 0; m < 4; m++)
-      for (int l = 0; l < emulation::kLanes; l++)
+    for (int m = 0; m < 4; ++m)
+      for (int l = 0; l < emulation::kLanes; ++l)
         std::memcpy(&lanes[l]->r[m], static_cast<const char*>(lanes[8 * m + l / 4]->row) + l % 4 * 4, 4);
   });
 }
@@ -58,16 +58,16 @@ template <class T>
 void multiply_warp(Fragments* const* lanes) {
   constexpr int p = sizeof(T) == 4 ? 1 : 2, depth = 8 * p;
   float a[16][depth], b[depth][8];
-  for (int lane = 0; lane < emulation::kLanes; lane++)
-    for (int e = 0; e < p; e++) {
+  for (int lane = 0; lane < emulation::kLanes; ++lane)
+    for (int e = 0; e < p; ++e) {
       int g = lane / 4, k = lane % 4 * p + e;
-      for (int r = 0; r < 4; r++) a[g + r % 2 * 8][k + r / 2 * 4 * p] = element(lanes[lane]->a[r], e, T());
-      for (int r = 0; r < 2; r++) b[k + r * 4 * p][g] = element(lanes[lane]->b[r], e, T());
+      for (int r = 0; r < 4; ++r) a[g + r % 2 * 8][k + r / 2 * 4 * p] = element(lanes[lane]->a[r], e, T());
+      for (int r = 0; r < 2; ++r) b[k + r * 4 * p][g] = element(lanes[lane]->b[r], e, T());
     }
-  for (int lane = 0; lane < emulation::kLanes; lane++)
-    for (int r = 0; r < 4; r++) {
+  for (int lane = 0; lane < emulation::kLanes; ++lane)
+    for (int r = 0; r < 4; ++r) {
       int row = lane / 4 + r / 2 * 8, column = lane % 4 * 2 + r % 2;
-      for (int k = 0; k < depth; k++) lanes[lane]->c[r] += a[row][k] * b[k][column];
+      for (int k = 0; k < depth; ++k) lanes[lane]->c[r] += a[row][k] * b[k][column];
     }
 }
 

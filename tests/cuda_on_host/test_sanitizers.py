@@ -86,7 +86,7 @@ BUGS = [
         "columns beyond the end of a row",
         "gram_tile.cuh",
         "row < g.n ? width - k - offset : 0",
-        "row < g.n ? per_row : 0",
+        "row < g.n ? kElementsPerRow : 0",
         "address",
         "heap-buffer-overflow",
     ),
@@ -100,7 +100,7 @@ BUGS = [
     ),
     Bug(
         "an exit before a barrier",
-        "correlation.cuh",
+        "column_moments.cuh",
         "  if (begin < end) {\n",
         "  if (begin >= end) return;\n  if (begin < end) {\n",
         "plain",
@@ -108,7 +108,7 @@ BUGS = [
     ),
     Bug(
         "the last rows dropped",
-        "correlation.cuh",
+        "column_moments.cuh",
         "end = min((chunk + 1) * c.chunk_rows, c.n)",
         "end = min((chunk + 1) * c.chunk_rows, c.n / 4 * 4)",
         "plain",
@@ -126,7 +126,8 @@ BUGS = [
 
 # One element type is enough for a planted bug, and compiles four times as fast.
 ONE_TYPE = [
-    *((file, f"ITRD_INSTANTIATE({kind})\n", "") for file in ("correlation.cu", "gram.cu")
+    *((f"{file}.cu", f"ITRD_INSTANTIATE({kind})\n", "")
+      for file in ("statistics", "correlation", "gram_tiles", "gram_gradients")
       for kind in ("double", "__half", "__nv_bfloat16")),
     ("launch.cuh", "  switch (type) {\n", "  return run(float());\n  switch (type) {\n"),
     *(("launch.cuh", f"return run({kind}());", "return;") for kind in ("double", "__half", "__nv_bfloat16")),
@@ -136,7 +137,10 @@ ONE_TYPE = [
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_planted_bug_is_found(compiled_once, tmp_path, bug):
-    kernels = planted(build.CUDA, tmp_path / "cuda", [*ONE_TYPE, (bug.file, bug.right, bug.wrong)])
+    changes = [*ONE_TYPE, (bug.file, bug.right, bug.wrong)]
+    # With what the kernels include from the folder above theirs.
+    csrc = planted(build.CUDA.parent, tmp_path / "csrc", [(f"cuda/{file}", *texts) for file, *texts in changes])
+    kernels = csrc / "cuda"
     name = "planted_" + bug.name.replace(" ", "_").replace("'", "")
     sources = [build.HERE / "driver.cpp", *build.kernels(kernels)]
     driver = compiled_once(name, sources, [*FLAGS, *SANITIZERS[bug.found_by]], kernels=kernels)

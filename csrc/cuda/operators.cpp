@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "../stable.h"
-#include "itrd.h"
+#include "interface.h"
 
 #ifndef ITRD_CUDA_ON_HOST
 #include <torch/csrc/stable/accelerator.h>
@@ -19,7 +19,7 @@
 namespace itrd {
 namespace {
 
-constexpr const char* LIBRARY = "itrd_cuda";
+constexpr const char* kLibrary = "itrd_cuda";
 
 #ifdef ITRD_CUDA_ON_HOST
 
@@ -28,7 +28,7 @@ constexpr const char* LIBRARY = "itrd_cuda";
 struct Device {
   explicit Device(const Tensor&) {}
   cudaStream_t stream = nullptr;
-  // Any architecture's choice of kernels can be tried.
+  // Tests can try the choice of kernels for any architecture.
   int capability() const {
     const char* asked = std::getenv("ITRD_EMULATED_CAPABILITY");
     return asked ? std::atoi(asked) : 80;
@@ -83,20 +83,21 @@ Dtype dtype_of(const Tensor& z) {
 }
 
 void check(const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_s, bool correlation) {
-  check_inputs(LIBRARY, z_e, z_t, z_s, correlation);
+  check_inputs(kLibrary, z_e, z_t, z_s, correlation);
   const int64_t widest = std::max({z_e.size(1), z_t.size(1), z_s.has_value() ? z_s->size(1) : 0});
-  STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), LIBRARY, ": n and d must be below 2³⁰");
+  STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), kLibrary, ": n and d must be below 2³⁰");
 }
 
-// Kernels do not write to features, whatever a Matrix allows.
+// Kernels do not write to features, although a Matrix would allow it.
 Matrix matrix(const Tensor& z) { return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)}; }
 
+// Null stands for what is absent, or empty.
 const void* data(const std::optional<Tensor>& z) { return z.has_value() ? z->const_data_ptr() : nullptr; }
 void* data_if(const Tensor& z) { return z.numel() ? z.mutable_data_ptr() : nullptr; }
 
-// One allocation, cut into the parts that the kernels asked for.
+// Allocates once for all parts that the kernels asked for; `workspace` points into the tensor that is returned.
 Tensor allocate(const Tensor& like, const WorkspaceBytes& bytes, Workspace& workspace) {
-  constexpr size_t align = 256;
+  constexpr size_t kAlignment = 256;
   struct Part {
     size_t bytes;
     void** pointer;
@@ -109,13 +110,13 @@ Tensor allocate(const Tensor& like, const WorkspaceBytes& bytes, Workspace& work
                                  {bytes.coefficients, &workspace.coefficients},
                                  {bytes.weights_s, &workspace.weights_s},
                                  {bytes.weights_t, &workspace.weights_t},
-                                 {bytes.projection_s, &workspace.projection_s},
-                                 {bytes.projection_t, &workspace.projection_t}}};
-  auto rounded = [](const Part& part) { return (part.bytes + align - 1) / align * align; };
-  size_t total = align;
+                                 {bytes.partial_projection_s, &workspace.partial_projection_s},
+                                 {bytes.partial_projection_t, &workspace.partial_projection_t}}};
+  auto rounded = [](const Part& part) { return (part.bytes + kAlignment - 1) / kAlignment * kAlignment; };
+  size_t total = kAlignment;
   for (const Part& part : parts) total += rounded(part);
   Tensor memory = empty(like, ScalarType::Float, {int64_t(total / sizeof(float))});
-  auto address = (reinterpret_cast<uintptr_t>(memory.mutable_data_ptr()) + align - 1) / align * align;
+  auto address = (reinterpret_cast<uintptr_t>(memory.mutable_data_ptr()) + kAlignment - 1) / kAlignment * kAlignment;
   for (const Part& part : parts) {
     *part.pointer = part.bytes ? reinterpret_cast<void*>(address) : nullptr;
     address += rounded(part);
@@ -131,7 +132,7 @@ ForwardResult forward_operator(const Tensor& z_e_in, const Tensor& z_t_in, const
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
   const Tensor z_s = z_s_in.has_value() ? with_unit_columns(*z_s_in) : z_e;
   const int64_t n = z_t.size(0), d_t = z_t.size(1);
-  const bool want_gram_s = beta_mi != 0 && (z_s_in.has_value() ? want_s : want_e);
+  const bool want_dgram_s = beta_mi != 0 && (z_s_in.has_value() ? want_s : want_e);
 
   Tensor total = empty(z_t, wide(z_t), {}), correlation = empty(z_t, wide(z_t), {});
   Tensor mutual_information = empty(z_t, wide(z_t), {});
@@ -139,10 +140,10 @@ ForwardResult forward_operator(const Tensor& z_e_in, const Tensor& z_t_in, const
   const Tensor nothing = empty(z_t, wide(z_t), {0});
   // The forward pass needs them itself, saved or not.
   Tensor moments = beta_corr != 0 ? empty(z_t, wide(z_t), {kMoments, d_t}) : nothing;
-  Tensor dgram_s = want_gram_s ? empty(z_t, wide(z_t), {n, z_s.size(1)}) : empty(z_t, wide(z_t), {0});
+  Tensor dgram_s = want_dgram_s ? empty(z_t, wide(z_t), {n, z_s.size(1)}) : empty(z_t, wide(z_t), {0});
   Tensor dgram_t = beta_mi != 0 && want_t ? empty(z_t, wide(z_t), {n, d_t}) : empty(z_t, wide(z_t), {0});
 
-  Forward problem = {};
+  ForwardProblem problem = {};
   problem.dtype = dtype_of(z_t);
   problem.n = int(n);
   problem.e = matrix(z_e);
@@ -174,16 +175,16 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
                                  bool want_e, bool want_t, bool want_s) {
   check(z_e_in, z_t_in, z_s, moments.dim() == 2);
   const Tensor& gram_input = z_s.has_value() ? *z_s : z_e_in;
-  check_saved(LIBRARY, moments, z_t_in, kMoments, z_t_in.size(1));
-  check_saved(LIBRARY, dgram_s, z_t_in, gram_input.size(0), gram_input.size(1));
-  check_saved(LIBRARY, dgram_t, z_t_in, z_t_in.size(0), z_t_in.size(1));
-  for (const auto* g : {&g_total, &g_correlation, &g_mutual_information}) check_upstream(LIBRARY, *g, z_t_in);
+  check_saved(kLibrary, moments, z_t_in, kMoments, z_t_in.size(1));
+  check_saved(kLibrary, dgram_s, z_t_in, gram_input.size(0), gram_input.size(1));
+  check_saved(kLibrary, dgram_t, z_t_in, z_t_in.size(0), z_t_in.size(1));
+  for (const auto* g : {&g_total, &g_correlation, &g_mutual_information}) check_upstream(kLibrary, *g, z_t_in);
   Device device(z_t_in);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
   Tensor grad_e = gradient_of(z_e, want_e), grad_t = gradient_of(z_t, want_t);
   Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
 
-  Backward problem = {};
+  BackwardProblem problem = {};
   problem.dtype = dtype_of(z_t);
   problem.n = int(z_t.size(0));
   problem.e = matrix(z_e);
