@@ -4,7 +4,8 @@
 
 namespace itrd {
 
-// μ_s = high + low and 1/σ_s (0 marks a dead column), the same of z_t, v, ∂L_corr/∂v
-enum Moment { kMeanS, kMeanLowS, kRstdS, kMeanT, kMeanLowT, kRstdT, kV, kDV, kMoments };
+// μ_s = high + low and 1/σ_s (0 marks a dead column), the same of z_t, a = ∂L_corr/∂v / n, b = v ∂L_corr/∂v / (n − 1),
+// so that ∂L_corr/∂s_ij = (a t̂_ij − b ŝ_ij)/σ_s, whatever n is.
+enum Moment { kMeanS, kMeanLowS, kRstdS, kMeanT, kMeanLowT, kRstdT, kA, kB, kMoments };
 
 }  // namespace itrd

@@ -17,8 +17,9 @@ BACKWARD = (
     "float beta_corr, float beta_mi, bool want_e, bool want_t, bool want_s) -> (Tensor, Tensor, Tensor)"
 )
 
-# Rows of `moments` (8, d_t): μ_s and its rounding error, 1/σ_s (0 in a dead column), the same of z_t, v, ∂L_corr/∂v.
-MOMENT_ROWS = ("mean_s", "mean_low_s", "rstd_s", "mean_t", "mean_low_t", "rstd_t", "v", "dv")
+# Rows of `moments` (8, d_t): μ_s and its rounding error, 1/σ_s (0 in a dead column), the same of z_t, and with the n
+# samples of the batch a = ∂L_corr/∂v / n and b = v ∂L_corr/∂v / (n−1): ∂L_corr/∂s_ij = (a t̂_ij − b ŝ_ij)/σ_s.
+MOMENT_ROWS = ("mean_s", "mean_low_s", "rstd_s", "mean_t", "mean_low_t", "rstd_t", "a", "b")
 
 
 def namespace(backend: str) -> str:

@@ -39,7 +39,7 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
   auto upstream = [&](const A* own, A beta) { return (g.g_total ? *g.g_total * beta : 0) + (own ? *own : 0); };
   A g_corr = upstream(g.g_correlation, g.beta_corr), g_mi = upstream(g.g_mutual_information, g.beta_mi);
 
-  A mean_s[4], low_s[4], rstd_s[4], mean_t[4], low_t[4], rstd_t[4], v[4], dv[4];
+  A mean_s[4], low_s[4], rstd_s[4], mean_t[4], low_t[4], rstd_t[4], a[4], b[4];
   if (task.pair) {
     auto load = [&](int row, A(&x)[4]) { columns.load(g.moments + int64_t(row) * task.width, x); };
     load(kMeanS, mean_s);
@@ -48,8 +48,8 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
     load(kMeanT, mean_t);
     load(kMeanLowT, low_t);
     load(kRstdT, rstd_t);
-    load(kV, v);
-    load(kDV, dv);
+    load(kA, a);
+    load(kB, b);
   }
   int end = min(int(blockIdx.y + 1) * kGradientRows, g.n);
 #pragma unroll 2
@@ -67,11 +67,10 @@ __device__ void gradient_task(const Gradients<T>& g, const GradientTask<T>& task
       grad_s[q] = task.dgram_s ? grad_s[q] * g_mi : 0;
       grad_t[q] = task.dgram_t ? grad_t[q] * g_mi : 0;
       if (task.pair) {
-        // ∂v/∂s_ij = (1/σ_s) ( t̂_ij/n − v ŝ_ij/(n−1) ); for the teacher s and t change places.
+        // ∂L/∂s_ij = (1/σ_s) (a t̂_ij − b ŝ_ij); for the teacher s and t change places.
         A x = (s[q] - mean_s[q] - low_s[q]) * rstd_s[q], y = (t[q] - mean_t[q] - low_t[q]) * rstd_t[q];
-        A n = A(g.n), factor = g_corr * dv[q];
-        grad_s[q] += factor * rstd_s[q] * (y / n - v[q] * x / (n - 1));
-        grad_t[q] += factor * rstd_t[q] * (x / n - v[q] * y / (n - 1));
+        grad_s[q] += g_corr * rstd_s[q] * (a[q] * y - b[q] * x);
+        grad_t[q] += g_corr * rstd_t[q] * (a[q] * x - b[q] * y);
       }
     }
     if (task.grad_s) columns.store(task.grad_s + at, grad_s);

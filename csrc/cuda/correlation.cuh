@@ -90,7 +90,7 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
   store_mean(kMeanT, widen(c.t.row(0)[j]), m.mean_t);
   c.moments[int64_t(kRstdS) * c.d + j] = dead_s ? 0 : root / norm_s * scale_s;
   c.moments[int64_t(kRstdT) * c.d + j] = dead_t ? 0 : root / norm_t * scale_t;
-  c.moments[int64_t(kV) * c.d + j] = v;
+  c.moments[int64_t(kA) * c.d + j] = v;
 }
 
 // Returns L_corr and writes ∂L_corr/∂v, by one block once all v are there. The sum of powers is taken relative to the
@@ -98,8 +98,9 @@ __device__ void finish_column(const Correlation<T>& c, int j) {
 template <class T>
 __device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shared) {
   using A = wide_t<T>;
-  const A* v = c.moments + int64_t(kV) * c.d;
-  A* dv = c.moments + int64_t(kDV) * c.d;
+  // Rows kA and kB hold v and its derivative until the end.
+  A* v = c.moments + int64_t(kA) * c.d;
+  A* dv = c.moments + int64_t(kB) * c.d;
   A largest = 0, sum = 0;
   for (int j = threadIdx.x; j < c.d; j += blockDim.x) largest = fmax(largest, fabs(v[j] - 1));
   largest = reduce_block(largest, Max(), shared);
@@ -111,7 +112,10 @@ __device__ wide_t<T> finish_correlation(const Correlation<T>& c, wide_t<T>* shar
     // ∂L/∂v_j = 2α |e_j|^(2α−1) sign(e_j) / (ln 2 Σ|e|^(2α)), e = v − 1 < 0
     A e = v[j] - 1;
     bool dead = rstd_s[j] == 0 || rstd_t[j] == 0;
-    dv[j] = dead ? 0 * e : 2 * c.alpha * dv[j] / (e * sum * kLn2<A>);
+    A slope = dead ? 0 * e : 2 * c.alpha * dv[j] / (e * sum * kLn2<A>);
+    // a_j = ∂L/∂v_j / n and b_j = v_j ∂L/∂v_j / (n − 1), all that the backward pass needs of v and n
+    dv[j] = v[j] * slope / max(c.n - 1, 1);
+    v[j] = slope / c.n;
   }
   return 2 * c.alpha * log2(largest) + log2(sum);
 }

@@ -35,6 +35,7 @@ def build(
         *HERE.parent.glob("*.h"),
         *kernels.glob("*.cuh"),
         *kernels.glob("*.h"),
+        *(ROOT / "csrc").glob("*.h"),
         ROOT / "csrc" / "stable.h",
     ]
     return host_compiler.build(
