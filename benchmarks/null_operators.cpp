@@ -2,7 +2,7 @@
 // kernels. The total comes back as NaN, so that nobody takes it for a loss.
 #include <cmath>
 
-#include "stable.h"
+#include "operators.h"
 
 namespace itrd {
 namespace {

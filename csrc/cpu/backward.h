@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "cpu/buffer.h"
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -9,7 +9,7 @@
 #include <array>
 #include <cstdlib>
 
-#include "../stable.h"
+#include "../operators.h"
 #include "itrd.h"
 
 #ifndef ITRD_CUDA_ON_HOST

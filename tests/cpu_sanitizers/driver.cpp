@@ -71,7 +71,7 @@ struct Results {
   }
 };
 
-// As csrc/ops.cpp calls them.
+// As csrc/cpu/operators.cpp calls them.
 Results run(const Kernels& kernels, const Case& c, Dtype dtype, const Inputs& in, int threads) {
   most_threads = threads;
   auto result = [&](bool wanted, Dtype type, int d) { return Array(type, wanted ? c.n : 0, d); };

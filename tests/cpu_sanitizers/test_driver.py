@@ -23,7 +23,7 @@ def compiled(name: str, sanitizer: str, sets: tuple[str, ...] = SETS, csrc: Path
     sources = [
         Path(__file__).parent / "driver.cpp",
         csrc / "cpu" / "buffer.cpp",
-        *(csrc / "cpu" / f"{isa}.cpp" for isa in sets),
+        *(csrc / "cpu" / "isa" / f"{isa}.cpp" for isa in sets),
     ]
     flags = [*FLAGS[sanitizer], f"-DITRD_SETS={named}"]
     return compile_emulated.build(OUT / name / "program", OUT / name, sources, flags, csrc=csrc)
@@ -57,7 +57,7 @@ class Bug(NamedTuple):
 BUGS = [
     Bug(
         "a whole vector at a row's ragged end is read",
-        "correlation.h",
+        "correlation/moments.h",
         "add_group<T, C, false>(at, rows",
         "add_group<T, C, true>(at, rows",
         "address",
@@ -73,7 +73,7 @@ BUGS = [
     ),
     Bug(
         "rows that do not exist are read",
-        "gram_direct.h",
+        "gram/direct.h",
         "z.row<T>(std::min(i, n_ - 1)) + k",
         "z.row<T>(i) + k",
         "address",
@@ -82,7 +82,7 @@ BUGS = [
     ),
     Bug(
         "memory for the tiles of one thread",
-        "gram.h",
+        "gram/packed.h",
         "tiles_(allocate<C>(threads * tiles_size()))",
         "tiles_(allocate<C>(tiles_size()))",
         "address",
@@ -90,7 +90,7 @@ BUGS = [
     ),
     Bug(
         "memory that was given back is read",
-        "gram.h",
+        "gram/packed.h",
         "    one(s_, problem.grad_s);\n    s_.memory.reset();",
         "    s_.memory.reset();\n    one(s_, problem.grad_s);",
         "address",
@@ -106,7 +106,7 @@ BUGS = [
     ),
     Bug(
         "an array too short for the scales of its rows",
-        "gram_tiles.h",
+        "gram/amx.h",
         "float scale[GROUP_PANELS * PANEL]",
         "float scale[PANEL]",
         "address",
@@ -115,7 +115,7 @@ BUGS = [
     ),
     Bug(
         "sums that start from what is there",
-        "gram.h",
+        "gram/packed.h",
         "Accumulate<C>{tile + r * PANEL, k > 0}",
         "Accumulate<C>{tile + r * PANEL, true}",
         "address",
@@ -123,7 +123,7 @@ BUGS = [
     ),
     Bug(
         "moments that start from what is there",
-        "correlation.h",
+        "correlation/moments.h",
         "  std::fill_n(partial.get(), chunks * 5 * d, 0.0);\n",
         "",
         "address",
@@ -131,7 +131,7 @@ BUGS = [
     ),
     Bug(
         "a vector is read where it is not aligned",
-        "simd.h",
+        "simd/vector.h",
         "    Vector<C> x;\n    std::memcpy(&x, from, sizeof x);\n    return x;",
         "    return *reinterpret_cast<const Vector<C>*>(from);",
         "address",
@@ -148,7 +148,7 @@ BUGS = [
     ),
     Bug(
         "an index beyond an array",
-        "tile.h",
+        "gram/register_tile.h",
         "for (int64_t i = 0; i < L; ++i) x[i] = load<C, C>(from + (r + i) * PANEL + c);",
         "for (int64_t i = 0; i <= L; ++i) x[i] = load<C, C>(from + (r + i) * PANEL + c);",
         "address",
@@ -156,7 +156,7 @@ BUGS = [
     ),
     Bug(
         "threads share the memory for tiles",
-        "gram.h",
+        "gram/packed.h",
         "tiles_.get() + thread * tiles_size()",
         "tiles_.get()",
         "thread",
@@ -164,7 +164,7 @@ BUGS = [
     ),
     Bug(
         "threads share the memory for digits",
-        "gram_tiles.h",
+        "gram/amx.h",
         "int8_t* const operands = operands_.get() + thread * OPERANDS;",
         "int8_t* const operands = operands_.get();",
         "thread",
@@ -173,7 +173,7 @@ BUGS = [
     ),
     Bug(
         "threads add to one sum",
-        "mutual_information.h",
+        "gram/sweep.h",
         "        engine.form_weights(macro, pairs, range, gradient, c, partial, thread);\n",
         "        engine.form_weights(macro, pairs, range, gradient, c, partial, thread);\n        total.s += 0;\n",
         "thread",
@@ -181,7 +181,7 @@ BUGS = [
     ),
     Bug(
         "two threads have a part in common",
-        "types.h",
+        "interface.h",
         "end(count * (thread + 1) / threads)",
         "end(count * (thread + 1) / threads + (thread + 1 < threads && count >= threads))",
         "thread",
@@ -197,7 +197,7 @@ BUGS = [
     ),
     Bug(
         "squares are used before all threads have formed theirs",
-        "gram_direct.h",
+        "gram/direct.h",
         "partial[i] = epilogue(i, gradient, c);",
         "partial[blocks_ - 1 - i] = epilogue(blocks_ - 1 - i, gradient, c);",
         "thread",

@@ -35,7 +35,7 @@ def build(
         *HERE.parent.glob("*.h"),
         *kernels.glob("*.cuh"),
         *kernels.glob("*.h"),
-        ROOT / "csrc" / "stable.h",
+        ROOT / "csrc" / "operators.h",
     ]
     return host_compiler.build(
         target, folder, sources, headers, [*FLAGS, f"-I{kernels}", *flags], flags, libraries or []

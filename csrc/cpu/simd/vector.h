@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "cpu/halves.h"
+#include "cpu/simd/float16.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/types.h"
+#include "cpu/interface.h"
 
 namespace itrd::ITRD_ISA {
 

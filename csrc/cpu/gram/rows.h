@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

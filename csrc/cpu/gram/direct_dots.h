@@ -1,7 +1,7 @@
 // Scalar products of rows as they lie in memory, sixteen at a time.
 #pragma once
 
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/dots.h"
-#include "cpu/mutual_information.h"
-#include "cpu/norms.h"
-#include "cpu/tile.h"
+#include "cpu/gram/direct_dots.h"
+#include "cpu/gram/register_tile.h"
+#include "cpu/gram/rows.h"
+#include "cpu/gram/sweep.h"
 
 namespace itrd::ITRD_ISA {
 

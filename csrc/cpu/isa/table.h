@@ -2,11 +2,11 @@
 #pragma once
 
 #include "cpu/backward.h"
-#include "cpu/correlation.h"
-#include "cpu/gram.h"
-#include "cpu/gram_direct.h"
+#include "cpu/correlation/moments.h"
+#include "cpu/gram/direct.h"
+#include "cpu/gram/packed.h"
 #ifdef ITRD_TILES
-#include "cpu/gram_tiles.h"
+#include "cpu/gram/amx.h"
 #endif
 
 namespace itrd::ITRD_ISA {

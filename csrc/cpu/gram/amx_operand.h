@@ -1,9 +1,9 @@
 // Rows of one input as operands of the tiles, and what follows their products.
 #pragma once
 
-#include "cpu/norms.h"
-#include "cpu/tile.h"
-#include "cpu/tiles.h"
+#include "cpu/gram/amx_products.h"
+#include "cpu/gram/register_tile.h"
+#include "cpu/gram/rows.h"
 
 namespace itrd::ITRD_ISA {
 

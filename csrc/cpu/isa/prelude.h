@@ -15,4 +15,4 @@
 #include <vector>
 
 #include "cpu/buffer.h"
-#include "cpu/types.h"
+#include "cpu/interface.h"

@@ -1,7 +1,7 @@
 // What the products of the Gram term multiply lane by lane: numbers, or, in a unit with ITRD_BF16, two of bfloat16.
 #pragma once
 
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -1,4 +1,4 @@
-// AMX's tile instructions in plain C++, in place of csrc/cpu/tile_instructions.h: the kernels around them run on any
+// AMX's tile instructions in plain C++, in place of csrc/cpu/gram/amx_instructions.h: the kernels around them run on any
 // processor with AVX-512. What this cannot show: speed, and what a processor makes of the instructions themselves.
 #pragma once
 

@@ -2,7 +2,7 @@
 #if defined(__x86_64__) && defined(__linux__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 
-#include "cpu/standard.h"
+#include "cpu/isa/prelude.h"
 #define ITRD_ISA amx
 #define VECTOR_BYTES 64
 #define TILE_ROWS 8
@@ -16,7 +16,7 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c,amx-tile,amx-int8")
 #endif
-#include "cpu/kernels.h"
+#include "cpu/isa/table.h"
 
 namespace itrd::amx {
 

@@ -1,6 +1,6 @@
 // The kernels for AVX2 and FMA.
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#include "cpu/standard.h"
+#include "cpu/isa/prelude.h"
 #define ITRD_ISA avx2
 #define VECTOR_BYTES 32
 #define TILE_ROWS 4
@@ -10,7 +10,7 @@
 #else
 #pragma GCC target("avx2,fma,bmi,bmi2,f16c")
 #endif
-#include "cpu/kernels.h"
+#include "cpu/isa/table.h"
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

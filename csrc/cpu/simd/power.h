@@ -1,7 +1,7 @@
 // x^p of vectors, for Σ|e|^(2α).
 #pragma once
 
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "cpu/careful.h"
-#include "cpu/power.h"
+#include "cpu/correlation/extreme_columns.h"
+#include "cpu/simd/power.h"
 
 namespace itrd::ITRD_ISA {
 

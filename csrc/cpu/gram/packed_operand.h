@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/norms.h"
-#include "cpu/tile.h"
+#include "cpu/gram/register_tile.h"
+#include "cpu/gram/rows.h"
 
 namespace itrd::ITRD_ISA {
 

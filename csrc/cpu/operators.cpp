@@ -1,11 +1,12 @@
 // The operators itrd_cpu::forward and itrd_cpu::backward: checks, allocation and the choice of instruction set.
+#include "operators.h"
+
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 
 #include "cpu/buffer.h"
-#include "cpu/types.h"
-#include "stable.h"
+#include "cpu/interface.h"
 
 namespace itrd {
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "cpu/digits.h"
+#include "cpu/gram/amx_operand.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -2,7 +2,7 @@
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 
-#include "cpu/standard.h"
+#include "cpu/isa/prelude.h"
 #define ITRD_ISA avx512_bf16
 #define VECTOR_BYTES 64
 #define TILE_ROWS 8
@@ -15,7 +15,7 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512bf16,avx2,fma,bmi,bmi2,f16c")
 #endif
-#include "cpu/kernels.h"
+#include "cpu/isa/table.h"
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

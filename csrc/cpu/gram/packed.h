@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/macro.h"
-#include "cpu/mutual_information.h"
-#include "cpu/packed.h"
+#include "cpu/gram/packed_operand.h"
+#include "cpu/gram/schedule.h"
+#include "cpu/gram/sweep.h"
 
 namespace itrd::ITRD_ISA {
 

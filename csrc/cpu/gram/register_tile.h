@@ -1,8 +1,8 @@
 // The register tile that both products of the Gram term run on, and what lies around it.
 #pragma once
 
-#include "cpu/lanes.h"
-#include "cpu/macro.h"
+#include "cpu/gram/schedule.h"
+#include "cpu/simd/bf16_pairs.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "cpu/types.h"
+#include "cpu/interface.h"
 
 namespace itrd::ITRD_ISA {
 

@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "cpu/macro.h"
-#include "cpu/norms.h"
+#include "cpu/gram/rows.h"
+#include "cpu/gram/schedule.h"
 
 namespace itrd::ITRD_ISA {
 

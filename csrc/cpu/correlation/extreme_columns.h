@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "cpu/simd.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
 

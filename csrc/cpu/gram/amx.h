@@ -6,10 +6,10 @@
 
 #include <vector>
 
-#include "cpu/digits.h"
-#include "cpu/macro.h"
-#include "cpu/mutual_information.h"
-#include "cpu/outliers.h"
+#include "cpu/gram/amx_operand.h"
+#include "cpu/gram/amx_outliers.h"
+#include "cpu/gram/schedule.h"
+#include "cpu/gram/sweep.h"
 
 namespace itrd::ITRD_ISA {
 

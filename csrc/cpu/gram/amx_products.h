@@ -8,9 +8,9 @@
 
 #include <array>
 
-#include "cpu/bytes.h"
-#include "cpu/macro.h"
-#include "cpu/tile_instructions.h"
+#include "cpu/gram/amx_instructions.h"
+#include "cpu/gram/fixed_point.h"
+#include "cpu/gram/schedule.h"
 
 namespace itrd::ITRD_ISA {
 
