@@ -1,4 +1,4 @@
-// Small helpers over PyTorch's stable ABI, shared by the CPU and the CUDA library.
+// What the operators of the CPU and of the CUDA library share: small helpers over PyTorch's stable ABI.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -25,13 +25,16 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // The schemas of every backend, equal to those in itrd_kernels/ops.py.
-constexpr const char* FORWARD_SCHEMA =
+constexpr const char* kForwardSchema =
     "forward(Tensor z_e, Tensor z_t, Tensor? z_s, float alpha, float beta_corr, float beta_mi, bool log, "
     "bool want_e, bool want_t, bool want_s, bool tf32) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)";
-constexpr const char* BACKWARD_SCHEMA =
+constexpr const char* kBackwardSchema =
     "backward(Tensor? g_total, Tensor? g_correlation, Tensor? g_mutual_information, "
     "Tensor z_e, Tensor z_t, Tensor? z_s, Tensor moments, Tensor dgram_s, Tensor dgram_t, "
     "float beta_corr, float beta_mi, bool want_e, bool want_t, bool want_s) -> (Tensor, Tensor, Tensor)";
+
+// The names that csrc/cuda calls the schemas by.
+constexpr const char *FORWARD_SCHEMA = kForwardSchema, *BACKWARD_SCHEMA = kBackwardSchema;
 
 using ForwardResult = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using BackwardResult = std::tuple<Tensor, Tensor, Tensor>;

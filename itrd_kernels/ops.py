@@ -1,7 +1,7 @@
 """Operators: their schemas and fake kernels, the record of settings they take, and the choice of backend.
 
 Every backend owns a namespace (`itrd_cpu`, `itrd_triton`, `itrd_cuda`) with the same two operators. The C++ backends
-define the same schemas in csrc/ops.cpp.
+define the same schemas in csrc/operators.h.
 """
 
 from typing import NamedTuple

@@ -20,7 +20,7 @@ int max_threads() { return int(torch::stable::get_num_threads()); }
 
 namespace {
 
-constexpr const char* LIBRARY = "itrd_cpu";
+constexpr const char* kLibrary = "itrd_cpu";
 
 // ITRD_CPU_ISA = amx, avx512_bf16, avx512, avx2 or portable asks for one instruction set; else the best that the
 // processor has.
@@ -79,7 +79,7 @@ Matrix result_if(const Tensor& z) {
 Tensor kept(bool wanted, const Tensor& like, ScalarType dtype, int64_t rows, int64_t columns) {
   if (!wanted) return empty(like, dtype, {0});
   const std::size_t bytes = rows * columns * (dtype == ScalarType::Double ? 8 : dtype == ScalarType::Float ? 4 : 2);
-  if (bytes < SMALLEST_ON_PAGES) return empty(like, dtype, {rows, columns});
+  if (bytes < kSmallestOnPages) return empty(like, dtype, {rows, columns});
   return torch::stable::from_blob(take_memory(bytes), {rows, columns}, {columns, 1}, like.device(), dtype,
                                   [bytes](void* data) { give_back_memory(data, bytes); });
 }
@@ -96,7 +96,7 @@ Tensor scalar(const Tensor& like, double value) {
 
 double upstream(const std::optional<Tensor>& g, double weight, const Tensor& like) {
   if (!g.has_value()) return 0;
-  check_upstream(LIBRARY, g, like);
+  check_upstream(kLibrary, g, like);
   const void* const data = g->const_data_ptr();
   return weight *
          (wide(like) == ScalarType::Double ? *static_cast<const double*>(data) : *static_cast<const float*>(data));
@@ -104,7 +104,7 @@ double upstream(const std::optional<Tensor>& g, double weight, const Tensor& lik
 
 ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::optional<Tensor>& z_s_in, double alpha,
                       double beta_corr, double beta_mi, bool log, bool want_e, bool want_t, bool want_s, bool) {
-  check_inputs(LIBRARY, z_e_in, z_t_in, z_s_in, beta_corr != 0);
+  check_inputs(kLibrary, z_e_in, z_t_in, z_s_in, beta_corr != 0);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in);
   const bool want_gram_s = z_s_in.has_value() ? want_s : want_e;
   const int64_t n = z_t.size(0), d_t = z_t.size(1);
@@ -135,12 +135,12 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
                         const std::optional<Tensor>& z_s, const Tensor& moments, const Tensor& dgram_s,
                         const Tensor& dgram_t, double beta_corr, double beta_mi, bool want_e, bool want_t,
                         bool want_s) {
-  check_inputs(LIBRARY, z_e_in, z_t_in, z_s, moments.dim() == 2);
+  check_inputs(kLibrary, z_e_in, z_t_in, z_s, moments.dim() == 2);
   const Tensor z_e = with_unit_columns(z_e_in), z_t = with_unit_columns(z_t_in),
                gram_input = z_s.has_value() ? *z_s : z_e;
-  check_saved(LIBRARY, moments, z_t, kMoments, z_t.size(1));
-  check_saved(LIBRARY, dgram_s, z_t, gram_input.size(0), gram_input.size(1));
-  check_saved(LIBRARY, dgram_t, z_t, z_t.size(0), z_t.size(1));
+  check_saved(kLibrary, moments, z_t, kMoments, z_t.size(1));
+  check_saved(kLibrary, dgram_s, z_t, gram_input.size(0), gram_input.size(1));
+  check_saved(kLibrary, dgram_t, z_t, z_t.size(0), z_t.size(1));
   auto gradient = [](bool wanted, const Tensor& z) { return kept(wanted, z, z.scalar_type(), z.size(0), z.size(1)); };
   Tensor grad_e = gradient(want_e, z_e), grad_t = gradient(want_t, z_t),
          grad_s = gradient(z_s.has_value() && want_s, z_s.has_value() ? *z_s : z_t);
@@ -150,7 +150,7 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   problem.t = matrix(z_t);
   problem.moments = moments.dim() == 2 ? moments.const_data_ptr() : nullptr;
   problem.g_correlation = upstream(g_total, beta_corr, z_t) + upstream(g_correlation, 1, z_t);
-  problem.g_gram = upstream(g_total, beta_mi, z_t) + upstream(g_mutual_information, 1, z_t);
+  problem.g_mutual_information = upstream(g_total, beta_mi, z_t) + upstream(g_mutual_information, 1, z_t);
   problem.grad_e = result_if(grad_e);
   problem.grad_t = result_if(grad_t);
   problem.grad_s = result_if(grad_s);
@@ -165,8 +165,8 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
 }  // namespace itrd
 
 STABLE_TORCH_LIBRARY(itrd_cpu, m) {
-  m.def(itrd::FORWARD_SCHEMA);
-  m.def(itrd::BACKWARD_SCHEMA);
+  m.def(itrd::kForwardSchema);
+  m.def(itrd::kBackwardSchema);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(itrd_cpu, CPU, m) {

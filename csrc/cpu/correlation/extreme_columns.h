@@ -3,11 +3,11 @@
 
 #include <vector>
 
-#include "cpu/simd/vector.h"
+#include "cpu/simd/float16.h"
 
 namespace itrd::ITRD_ISA {
 
-// One column in double, scaled by a power of two into the range where squares are safe; returns the power.
+// Reads one column as double, scaled by a power of two into the range where squares are safe; returns the exponent.
 template <class T>
 int column_in_range(const Matrix& z, int64_t j, std::vector<double>& column) {
   double largest = 0;
@@ -21,6 +21,7 @@ int column_in_range(const Matrix& z, int64_t j, std::vector<double>& column) {
   return power;
 }
 
+// Whether all entries of a column equal its first, which is finite.
 template <class T>
 bool is_dead(const Matrix& z, int64_t j) {
   const auto first = to_float(z.row<T>(0)[j]);
@@ -29,22 +30,23 @@ bool is_dead(const Matrix& z, int64_t j) {
   return std::isfinite(first);
 }
 
-// What one column contributes: the saved moments but ∂L/∂v_j, in double.
-struct Column {
+// The saved moments of one column, but for ∂L/∂v_j, in double.
+struct SavedColumn {
   double mean_s, rstd_s, mean_t, rstd_t, v;
 };
 
-// Where squares of T have lost bits, or left the range.
+// Whether squares of T add up to `square` without having lost bits or left the range.
 template <class T>
 bool in_range(double square) {
-  constexpr bool WIDE = std::is_same_v<T, double>;
-  return (square > (WIDE ? 1e-250 : 1e-24)) & (square < (WIDE ? 1e290 : 1e34));  // no jump, so that loops take vectors
+  constexpr bool wide = std::is_same_v<T, double>;
+  return (square > (wide ? 1e-250 : 1e-24)) & (square < (wide ? 1e290 : 1e34));  // no jump, so that loops take vectors
 }
 
-// A column that may be dead, or whose squares are out of range: then two passes over its values, scaled. Rare.
+// A column that may be dead, or whose squares are out of range. In the second case two passes are made over its scaled
+// values, which is rare.
 template <class T>
-__attribute__((noinline)) Column careful_column(const Matrix& s, const Matrix& t, int64_t j, double fast_square_s,
-                                                double fast_square_t, Column column) {
+__attribute__((noinline)) SavedColumn extreme_column(const Matrix& s, const Matrix& t, int64_t j, double fast_square_s,
+                                                     double fast_square_t, SavedColumn column) {
   const int64_t n = s.rows;
   const bool dead_s = fast_square_s == 0 && is_dead<T>(s, j), dead_t = fast_square_t == 0 && is_dead<T>(t, j);
   if (dead_s) column.rstd_s = 0;

@@ -1,4 +1,5 @@
-// The Gram term of gram.h on AMX tiles: the same macro tiles of W, with every product taken of bytes.
+// The Gram engine on AMX: the blocks of W are those of packed.h, but every product is one of integers whose limbs are
+// bytes (fixed_point.h).
 //
 // What another core has written comes slowly: each thread takes apart what it multiplies, a chunk at a time. The right
 // operand stays in the L1 cache while left operands stream past it from the L2 cache.
@@ -13,106 +14,109 @@
 
 namespace itrd::ITRD_ISA {
 
-// Of a product Wẑ: panels and blocks of 32 features of a task, and panels of rows that are summed at a time.
-constexpr int64_t GROUP_PANELS = 16, SECTION_BLOCKS = 8, CHUNK_PANELS = CHUNK / PANEL;
-
 template <class T>
-class GramTiles : public GramPlan {
-  static constexpr int S = DIGITS<T>;
-  static constexpr int64_t TILE = PANEL * PANEL, OPERAND = Digits<T>::CHUNK_BYTES;
-  // W_ij unit_j of 32 × 32 pairs and, behind it, Σ_j W_ij G_ij of each row.
-  static constexpr int64_t WEIGHTS = TILE + PANEL;
+class AmxGram : public GramPlan {
+  // Of a product Wẑ: panels of rows and strips of 32 features of a task, and panels of rows that are summed at a time.
+  static constexpr int64_t kTaskPanels = 16, kTaskStrips = 8, kChunkPanels = kChunkNumbers / kPanel;
+  static constexpr int kLimbCount = kLimbs<T>;
+  static constexpr int64_t kTileEntries = kPanel * kPanel, kOperandBytes = AmxOperand<T>::kOperandBytes;
+  // Of W: a tile of W_ij unit_j and, behind it, Σ_j W_ij G_ij of each of its rows.
+  static constexpr int64_t kWeightTile = kTileEntries + kPanel;
 
-  // One input and, where its gradient is wanted, W of the macro tile at hand: [row panel][column panel] and, of the
-  // transposed tile, [column panel][row panel], which on the diagonal are the same.
+  // One input and, where its gradient is wanted, W of the block at hand: [row panel][column panel] and, transposed,
+  // [column panel][row panel], which on the diagonal are the same. Null where there is none of it.
   struct Side {
-    Digits<T> digits;
-    Matrix result;
+    AmxOperand<T> operand;
+    Matrix result;  // the gradient
     Buffer<float> weights, transposed;
-    std::vector<double> along;  // g_i·ẑ_i = Σ_j W_ij G_ij of each row, as far as W has been formed
+    std::vector<double> projection;  // g_i·ẑ_i = Σ_j W_ij G_ij of each row, as far as W has been formed
 
-    Side(const Matrix& z, const Matrix& result, const Panels& panels) : digits(z), result(result) {
-      const int64_t size = panels.side * panels.side * WEIGHTS;
+    Side(const Matrix& z, const Matrix& result, const Panels& panels) : operand(z), result(result) {
+      const int64_t size = panels.per_block * panels.per_block * kWeightTile;
       if (result) weights = allocate<float>(size);
-      if (result && panels.macros > 1) transposed = allocate<float>(size);
-      if (result) along.resize(panels.count * PANEL);
+      if (result && panels.blocks > 1) transposed = allocate<float>(size);
+      if (result) projection.resize(panels.count * kPanel);
     }
   };
 
   Side s_, t_;
-  Buffer<float> tiles_;      // of each thread: G_s and G_t of the pairs of one block, or Wẑ of one task
+  Buffer<float> tiles_;      // of each thread: G_s and G_t of the pairs of one group, or Wẑ of one task
   Buffer<int8_t> operands_;  // of each thread: a chunk of what it multiplies
 
  public:
-  static constexpr int64_t PAIR_BLOCK = 16;  // panels on a side of a block of pairs, which are taken apart together
+  static constexpr int64_t kGroupSide = 16;  // panels on a side of a group of pairs, which are taken apart together
 
-  explicit GramTiles(const GramProblem& problem)
+  explicit AmxGram(const GramProblem& problem)
       : GramPlan(problem),
-        s_(problem.s, problem.grad_s, panels),
-        t_(problem.t, problem.grad_t, panels),
+        s_(problem.s, problem.dgram_s, panels),
+        t_(problem.t, problem.dgram_t, panels),
         tiles_(allocate<float>(threads * tiles_size())),
-        operands_(allocate<int8_t>(threads * OPERANDS)) {}
+        operands_(allocate<int8_t>(threads * kThreadOperands)) {}
 
-  const Norms<T>& norms_s() const { return s_.digits; }
-  const Norms<T>& norms_t() const { return t_.digits; }
+  const RowNorms<T>& norms_s() const { return s_.operand; }
+  const RowNorms<T>& norms_t() const { return t_.operand; }
 
+  // Takes the norms and the largest features of all rows.
   void prepare() {
     parallel(threads, [&](int thread) {
       const Range range(problem.s.rows, thread, threads);
       for (Side* side : {&s_, &t_})
-        for (int64_t i = range.begin; i < range.end; ++i) side->digits.measure(i);
+        for (int64_t i = range.begin; i < range.end; ++i) side->operand.measure(i);
     });
   }
 
-  // Whether the digits are enough for these inputs.
-  bool accurate() const { return s_.digits.accurate() && t_.digits.accurate(); }
+  // Whether the limbs are enough for these inputs.
+  bool accurate() const { return s_.operand.accurate() && t_.operand.accurate(); }
 
-  Sums sweep(bool gradient, Coefficients c) { return sweep_macros(*this, gradient, c); }
+  Sums sweep(bool gradient, Coefficients c) { return sweep_blocks(*this, gradient, c); }
 
-  // Sums of the pairs, and with `gradient` their W.
-  void form_weights(const Macro& macro, const std::vector<Pair>& pairs, const Range& range, bool gradient,
+  // Sums of the pairs in `range` and, with `gradient`, their W.
+  void form_weights(const Block& block, const std::vector<PanelPair>& pairs, const Range& range, bool gradient,
                     Coefficients c, std::vector<Sums>& partial, int thread) const {
-    Multiplier<S> tiles;
+    Multiplier<kLimbCount> tiles;
     float* const tiles_s = tiles_.get() + thread * tiles_size();
-    int8_t* const operands = operands_.get() + thread * OPERANDS;
+    int8_t* const operands = operands_.get() + thread * kThreadOperands;
     for (int64_t begin = range.begin, end; begin < range.end; begin = end) {
-      for (end = begin; end < range.end && pairs[end].block == pairs[begin].block;) ++end;
-      float* const tiles_t = tiles_s + (end - begin) * TILE;
-      products(s_.digits, pairs, begin, end, operands, tiles, tiles_s);
-      products(t_.digits, pairs, begin, end, operands, tiles, tiles_t);
+      for (end = begin; end < range.end && pairs[end].group == pairs[begin].group;) ++end;
+      float* const tiles_t = tiles_s + (end - begin) * kTileEntries;
+      products(s_.operand, pairs, begin, end, operands, tiles, tiles_s);
+      products(t_.operand, pairs, begin, end, operands, tiles, tiles_t);
       tiles.finish();
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t at = (i - begin) * TILE;
-        partial[i] = epilogue(macro, pairs[i], tiles_s + at, tiles_t + at, gradient, c);
+        const int64_t at = (i - begin) * kTileEntries;
+        partial[i] = epilogue(block, pairs[i], tiles_s + at, tiles_t + at, gradient, c);
       }
     }
   }
 
-  void multiply_weights(const Macro& macro) {
-    if (s_.result) multiply_weights(macro, s_);
-    if (t_.result) multiply_weights(macro, t_);
+  // Adds what the block of W contributes to Wẑ.
+  void multiply_weights(const Block& block) {
+    if (s_.result) multiply_weights(block, s_);
+    if (t_.result) multiply_weights(block, t_);
   }
 
  private:
-  static constexpr int64_t OPERANDS = std::max(PAIR_BLOCK + 2, GROUP_PANELS + SECTION_BLOCKS) * OPERAND;
+  // Bytes of a thread's part of operands_.
+  static constexpr int64_t kThreadOperands = std::max(kGroupSide + 2, kTaskPanels + kTaskStrips) * kOperandBytes;
 
+  // Numbers of a thread's part of tiles_.
   int64_t tiles_size() const {
-    return std::max(2 * std::min(PAIR_BLOCK * PAIR_BLOCK, panels.count * panels.count), GROUP_PANELS * SECTION_BLOCKS) *
-           TILE;
+    return std::max(2 * std::min(kGroupSide * kGroupSide, panels.count * panels.count), kTaskPanels * kTaskStrips) *
+           kTileEntries;
   }
 
-  // zzᵀ of pairs [begin, end) of one block, times unit_i of its rows.
-  static void products(const Digits<T>& z, const std::vector<Pair>& pairs, int64_t begin, int64_t end, int8_t* operands,
-                       Multiplier<S>& tiles, float* to) {
+  // G of pairs [begin, end), which are of one group, but for the factor unit_j of the columns.
+  static void products(const AmxOperand<T>& z, const std::vector<PanelPair>& pairs, int64_t begin, int64_t end,
+                       int8_t* operands, Multiplier<kLimbCount>& tiles, float* to) {
     int64_t row = pairs[begin].row, row_end = row;
     for (int64_t i = begin; i < end; ++i) {
       row = std::min(row, pairs[i].row);
       row_end = std::max(row_end, pairs[i].row + 1);
     }
-    int8_t *const right = operands, *const other = right + OPERAND, *const lefts = other + OPERAND;
-    for (int64_t k = 0; k < z.steps; k += CHUNK_STEPS) {
-      const int64_t count = std::min(CHUNK_STEPS, z.steps - k);
-      auto left = [&](int64_t p) { return lefts + (p - row) * OPERAND; };
+    int8_t *const right = operands, *const other = right + kOperandBytes, *const lefts = other + kOperandBytes;
+    for (int64_t k = 0; k < z.steps; k += kChunkSteps) {
+      const int64_t count = std::min(kChunkSteps, z.steps - k);
+      auto left = [&](int64_t p) { return lefts + (p - row) * kOperandBytes; };
       for (int64_t p = row; p < row_end; ++p) z.split_rows(p, k, count, left(p));
       for (int64_t i = begin; i < end;) {
         const int64_t q = pairs[i].column;
@@ -120,45 +124,47 @@ class GramTiles : public GramPlan {
         if (!also_left) z.split_rows(q, k, count, other);
         z.turn_rows(also_left ? left(q) : other, count, right);
         for (; i < end && pairs[i].column == q; ++i)
-          tiles.multiply(left(pairs[i].row), right, count, &z.unit[pairs[i].row * PANEL], to + (i - begin) * TILE,
-                         k > 0);
+          tiles.multiply(left(pairs[i].row), right, count, &z.unit[pairs[i].row * kPanel],
+                         to + (i - begin) * kTileEntries, k > 0);
       }
     }
   }
 
-  // Sums of a pair's tiles, and with `gradient` its W and W'.
-  Sums epilogue(const Macro& m, const Pair& pair, float* g_s, float* g_t, bool gradient, Coefficients c) const {
+  // Sums of a pair's two tiles and, with `gradient`, its W and W'.
+  Sums epilogue(const Block& block, const PanelPair& pair, float* g_s, float* g_t, bool gradient,
+                Coefficients c) const {
     using V = Vector<float>;
     const bool diagonal = pair.row == pair.column, want_s = gradient && s_.result, want_t = gradient && t_.result;
-    const float *const s_j = &s_.digits.unit[pair.column * PANEL], *const t_j = &t_.digits.unit[pair.column * PANEL];
+    const float *const s_j = &s_.operand.unit[pair.column * kPanel], *const t_j =
+                                                                         &t_.operand.unit[pair.column * kPanel];
     const V c_s = broadcast(float(c.s)), c_st = broadcast(float(c.st));
     V sum_s{}, sum_st{};
-    Along along_s, along_t;
-    for (int64_t i = 0; i < PANEL; ++i) {
+    Projections projections_s, projections_t;
+    for (int64_t i = 0; i < kPanel; ++i) {
       V row_s{}, row_t{};
-      for (int64_t j = 0; j < PANEL; j += 16) {
-        float *const at_s = g_s + i * PANEL + j, *const at_t = g_t + i * PANEL + j;
+      for (int64_t j = 0; j < kPanel; j += 16) {
+        float *const at_s = g_s + i * kPanel + j, *const at_t = g_t + i * kPanel + j;
         V g = load<float, float>(at_s) * load<float, float>(s_j + j);
         V h = load<float, float>(at_t) * load<float, float>(t_j + j);
-        // W_ii ẑ_i is parallel to ẑ_i, which the projection removes; the sums' own diagonal is counted by the traces.
+        // W_ii ẑ_i is parallel to ẑ_i, which the projection removes; the diagonal's part of the sums is in the traces.
         if (diagonal && i >= j && i < j + 16) g[i - j] = 0, h[i - j] = 0;
         V w_s, w_t;
         mutual_information(g, h, c_s, c_st, sum_s, sum_st, w_s, w_t);
-        if (want_s) row_s += along_s.add(j, at_s, w_s, g);
-        if (want_t) row_t += along_t.add(j, at_t, w_t, h);
+        if (want_s) row_s += projections_s.add(j, at_s, w_s, g);
+        if (want_t) row_t += projections_t.add(j, at_t, w_t, h);
       }
-      if (want_s) along_s.rows[i] = sum_lanes<float>(row_s);
-      if (want_t) along_t.rows[i] = sum_lanes<float>(row_t);
+      if (want_s) projections_s.rows[i] = sum_lanes<float>(row_s);
+      if (want_t) projections_t.rows[i] = sum_lanes<float>(row_t);
     }
-    if (want_s) keep(s_, m, pair, g_s, along_s);
-    if (want_t) keep(t_, m, pair, g_t, along_t);
+    if (want_s) keep(s_, block, pair, g_s, projections_s);
+    if (want_t) keep(t_, block, pair, g_t, projections_t);
     const double twice = diagonal ? 1 : 2;
     return {twice * sum_lanes<float>(sum_s), twice * sum_lanes<float>(sum_st)};
   }
 
-  // Σ_j W_ij G_ij and Σ_i W_ij G_ij of a pair, whose W takes the place of its G.
-  struct Along {
-    alignas(64) float rows[PANEL] = {}, columns[PANEL] = {};
+  // Σ_j W_ij G_ij of the rows and Σ_i W_ij G_ij of the columns of a pair, whose W takes the place of its G.
+  struct Projections {
+    alignas(64) float rows[kPanel] = {}, columns[kPanel] = {};
     Vector<float> add(int64_t j, float* at, Vector<float> w, Vector<float> g) {
       store<float, float>(at, w);
       store<float, float>(columns + j, load<float, float>(columns + j) + w * g);
@@ -166,122 +172,129 @@ class GramTiles : public GramPlan {
     }
   };
 
-  // A pair's W for its rows and, transposed, for its columns.
-  static void keep(const Side& side, const Macro& m, const Pair& pair, const float* w, const Along& along) {
-    const float* const unit = side.digits.unit.data();
-    const int64_t i = pair.row - m.row_begin, j = pair.column - m.column_begin;
-    store_weights(w, unit + pair.column * PANEL, along.rows, side.weights.get() + (i * m.columns() + j) * WEIGHTS);
+  // Keeps a pair's W for its rows and, transposed, for its columns.
+  static void keep(const Side& side, const Block& block, const PanelPair& pair, const float* w,
+                   const Projections& projections) {
+    const float* const unit = side.operand.unit.data();
+    const int64_t i = pair.row - block.row_begin, j = pair.column - block.column_begin;
+    store_weights(w, unit + pair.column * kPanel, projections.rows,
+                  side.weights.get() + (i * block.columns() + j) * kWeightTile);
     if (pair.row == pair.column) return;
-    alignas(64) float turned[TILE];
-    transpose_tile(w, turned);
-    const Buffer<float>& to = m.diagonal() ? side.weights : side.transposed;
-    store_weights(turned, unit + pair.row * PANEL, along.columns, to.get() + (j * m.rows() + i) * WEIGHTS);
+    alignas(64) float transposed[kTileEntries];
+    transpose_tile(w, transposed);
+    const Buffer<float>& to = block.diagonal() ? side.weights : side.transposed;
+    store_weights(transposed, unit + pair.row * kPanel, projections.columns,
+                  to.get() + (j * block.rows() + i) * kWeightTile);
   }
 
-  static void store_weights(const float* w, const float* unit, const float* along, float* to) {
-    for (int64_t i = 0; i < TILE; i += 16)
-      store<float, float>(to + i, load<float, float>(w + i) * load<float, float>(unit + i % PANEL));
-    std::copy_n(along, PANEL, to + TILE);
+  // Keeps a tile of W times unit_j of its columns, and the projections of its rows.
+  static void store_weights(const float* w, const float* unit, const float* projection, float* to) {
+    for (int64_t i = 0; i < kTileEntries; i += 16)
+      store<float, float>(to + i, load<float, float>(w + i) * load<float, float>(unit + i % kPanel));
+    std::copy_n(projection, kPanel, to + kTileEntries);
   }
 
-  // Σ_j W_ij G_ij of `count` row panels from `begin`, over `terms` column panels.
-  static void add_along(Side& side, const float* weights, int64_t begin, int64_t count, int64_t terms) {
+  // Adds Σ_j W_ij G_ij of `count` panels of rows from `begin` on, over `terms` panels of columns.
+  static void add_projections(Side& side, const float* weights, int64_t begin, int64_t count, int64_t terms) {
     for (int64_t p = 0; p < count * terms; ++p)
-      for (int64_t r = 0; r < PANEL; ++r)
-        side.along[(begin + p / terms) * PANEL + r] += weights[p * WEIGHTS + TILE + r];
+      for (int64_t r = 0; r < kPanel; ++r)
+        side.projection[(begin + p / terms) * kPanel + r] += weights[p * kWeightTile + kTileEntries + r];
   }
 
-  // Wẑ of the macro tile's rows and, off the diagonal, Wᵀẑ of its columns.
-  void multiply_weights(const Macro& m, Side& side) const {
-    add_along(side, side.weights.get(), m.row_begin, m.rows(), m.columns());
-    if (!m.diagonal()) add_along(side, side.transposed.get(), m.column_begin, m.columns(), m.rows());
-    const int64_t blocks = (side.digits.z.columns + PANEL - 1) / PANEL;
-    auto groups = [](int64_t panels) { return (panels + GROUP_PANELS - 1) / GROUP_PANELS; };
-    const int64_t row_groups = groups(m.rows()), all_groups = row_groups + (m.diagonal() ? 0 : groups(m.columns()));
-    const int64_t sections = std::max((blocks + SECTION_BLOCKS - 1) / SECTION_BLOCKS,
-                                      std::min(blocks, (threads + all_groups - 1) / all_groups));
+  // Wẑ of the block's rows and, off the diagonal, Wᵀẑ of its columns.
+  void multiply_weights(const Block& block, Side& side) const {
+    add_projections(side, side.weights.get(), block.row_begin, block.rows(), block.columns());
+    if (!block.diagonal())
+      add_projections(side, side.transposed.get(), block.column_begin, block.columns(), block.rows());
+    const int64_t strips = (side.operand.z.columns + kPanel - 1) / kPanel;
+    auto groups = [](int64_t panels) { return (panels + kTaskPanels - 1) / kTaskPanels; };
+    const int64_t row_groups = groups(block.rows()),
+                  all_groups = row_groups + (block.diagonal() ? 0 : groups(block.columns()));
+    const int64_t sections =
+        std::max((strips + kTaskStrips - 1) / kTaskStrips, std::min(strips, (threads + all_groups - 1) / all_groups));
     parallel(threads, [&](int thread) {
-      Multiplier<S> tiles;
+      Multiplier<kLimbCount> tiles;
       const Range range(all_groups * sections, thread, threads);
       for (int64_t task = range.begin; task < range.end; ++task) {
         const int64_t group = task / sections;
-        const Range section(blocks, task % sections, sections);
+        const Range section(strips, task % sections, sections);
         if (group < row_groups)
-          accumulate(side, side.weights.get(), m.row_begin, Range(m.rows(), group, row_groups), m.column_begin,
-                     m.columns(), section, m.diagonal() && m.row_begin == 0, m.column_end == panels.count, tiles,
-                     thread);
+          accumulate(side, side.weights.get(), block.row_begin, Range(block.rows(), group, row_groups),
+                     block.column_begin, block.columns(), section, block.diagonal() && block.row_begin == 0,
+                     block.column_end == panels.count, tiles, thread);
         else
-          accumulate(side, side.transposed.get(), m.column_begin,
-                     Range(m.columns(), group - row_groups, all_groups - row_groups), m.row_begin, m.rows(), section,
-                     m.row_begin == 0, false, tiles, thread);
+          accumulate(side, side.transposed.get(), block.column_begin,
+                     Range(block.columns(), group - row_groups, all_groups - row_groups), block.row_begin, block.rows(),
+                     section, block.row_begin == 0, false, tiles, thread);
       }
     });
   }
 
-  // result[i] = or += Σ_k W_ik z_k, i in `group` of the panels from `begin`, k in the `terms` panels from `from`, for
-  // one section of the features; what is `complete` then is projected.
+  // result[i] = or += Σ_k W_ik z_k for i in `group` of the panels from `begin` on, k in the `terms` panels from `from`
+  // on, and a section of the strips of features. What is `complete` then is projected.
   void accumulate(const Side& side, const float* weights, int64_t begin, const Range& group, int64_t from,
-                  int64_t terms, const Range& section, bool first, bool complete, Multiplier<S>& tiles,
+                  int64_t terms, const Range& section, bool first, bool complete, Multiplier<kLimbCount>& tiles,
                   int thread) const {
-    const Digits<T>& z = side.digits;
-    int8_t *const lefts = operands_.get() + thread * OPERANDS, *const rights = lefts + GROUP_PANELS * OPERAND;
+    const AmxOperand<T>& z = side.operand;
+    int8_t *const lefts = operands_.get() + thread * kThreadOperands, *const rights =
+                                                                          lefts + kTaskPanels * kOperandBytes;
     float* const sums = tiles_.get() + thread * tiles_size();
-    alignas(64) float scale[GROUP_PANELS * PANEL];
+    alignas(64) float scale[kTaskPanels * kPanel];
     std::vector<Outlier> outliers;
-    const int64_t blocks = section.end - section.begin;
-    for (int64_t k = 0; k < terms; k += CHUNK_PANELS) {
-      const int64_t panels = std::min(CHUNK_PANELS, terms - k), steps = (panels + 1) / 2;
+    const int64_t strips = section.end - section.begin;
+    for (int64_t k = 0; k < terms; k += kChunkPanels) {
+      const int64_t panels = std::min(kChunkPanels, terms - k), steps = (panels + 1) / 2;
       outliers.clear();
       for (int64_t p = group.begin; p < group.end; ++p)
-        split_weights(weights + (p * terms + k) * WEIGHTS, panels, lefts + (p - group.begin) * OPERAND,
-                      scale + (p - group.begin) * PANEL, (p - group.begin) * PANEL, (from + k) * PANEL, outliers);
+        split_weights(weights + (p * terms + k) * kWeightTile, panels, lefts + (p - group.begin) * kOperandBytes,
+                      scale + (p - group.begin) * kPanel, (p - group.begin) * kPanel, (from + k) * kPanel, outliers);
       z.split_columns(from + k, panels, section, rights);
-      for (int64_t f = 0; f < blocks; ++f)
+      for (int64_t f = 0; f < strips; ++f)
         for (int64_t p = 0; p < group.end - group.begin; ++p)
-          tiles.multiply(lefts + p * OPERAND, rights + f * OPERAND, steps, scale + p * PANEL,
-                         sums + (p * blocks + f) * TILE, k > 0);
+          tiles.multiply(lefts + p * kOperandBytes, rights + f * kOperandBytes, steps, scale + p * kPanel,
+                         sums + (p * strips + f) * kTileEntries, k > 0);
       tiles.finish();
       add_outliers(z, outliers, section, sums);
     }
     for (int64_t p = group.begin; p < group.end; ++p)
-      z.store_panel(sums + (p - group.begin) * blocks * TILE, begin + p, section, side.result, !first,
-                    complete ? &side.along[(begin + p) * PANEL] : nullptr);
+      z.store_panel(sums + (p - group.begin) * strips * kTileEntries, begin + p, section, side.result, !first,
+                    complete ? &side.projection[(begin + p) * kPanel] : nullptr);
   }
 
-  // Left operand of Wz: 32 rows of `panels` tiles of W_ij unit_j, and what their integers count, row by row. An entry
-  // that would leave the others few digits, as of two views of one sample, is left to `outliers`.
+  // Left operand of Wz: 32 rows of `panels` tiles of W_ij unit_j, and what the integers of each row count. An entry
+  // that would leave the others few bits, as of two views of one sample, is left to `outliers`.
   static void split_weights(const float* w, int64_t panels, int8_t* left, float* scale, int64_t first_row,
                             int64_t first_column, std::vector<Outlier>& outliers) {
     const int64_t steps = (panels + 1) / 2;
-    alignas(64) float rest[CHUNK];
-    for (int64_t r = 0; r < PANEL; ++r, w += PANEL) {
+    alignas(64) float rest[kChunkNumbers];
+    for (int64_t r = 0; r < kPanel; ++r, w += kPanel) {
       Ints most{};
       Vector<float> squares{};
       for (int64_t p = 0; p < panels; ++p)
-        for (int64_t v = 0; v < PANEL; v += 16) {
-          const Vector<float> x = load<float, float>(w + p * WEIGHTS + v);
+        for (int64_t v = 0; v < kPanel; v += 16) {
+          const Vector<float> x = load<float, float>(w + p * kWeightTile + v);
           most = larger(most, magnitude(x));
           squares += x * x;
         }
       float largest = largest_lane(most);
       const float* row = w;
-      int64_t row_step = WEIGHTS;
-      if (dominates(largest, sum_lanes<float>(squares), panels * PANEL)) [[unlikely]] {
-        for (int64_t p = 0; p < panels; ++p) std::copy_n(w + p * WEIGHTS, PANEL, rest + p * PANEL);
-        largest = take_out(rest, panels * PANEL, first_row + r, first_column, outliers);
+      int64_t row_step = kWeightTile;
+      if (dominates(largest, sum_lanes<float>(squares), panels * kPanel)) [[unlikely]] {
+        for (int64_t p = 0; p < panels; ++p) std::copy_n(w + p * kWeightTile, kPanel, rest + p * kPanel);
+        largest = take_out(rest, panels * kPanel, first_row + r, first_column, outliers);
         row = rest;
-        row_step = PANEL;
+        row_step = kPanel;
       }
-      const float factor = largest == 0 ? 0 : LARGEST<S> / largest;
-      scale[r] = largest * (FIRST<S> / LARGEST<S>);
-      int8_t* const to = left + r / 16 * steps * S * TILE_BYTES + r % 16 * STEP;
+      const float factor = largest == 0 ? 0 : kLargest<kLimbCount> / largest;
+      scale[r] = largest * (kFirstLimbValue<kLimbCount> / kLargest<kLimbCount>);
+      int8_t* const to = left + r / 16 * steps * kLimbCount * kAmxTileBytes + r % 16 * kStepNumbers;
       for (int64_t i = 0; i < steps; ++i) {
         Vector<float> x[4] = {};
         for (int v = 0; v < 4; ++v)
           if (2 * i + v / 2 < panels) x[v] = load<float, float>(row + (2 * i + v / 2) * row_step + v % 2 * 16) * factor;
-        Ints digits[S];
-        row_digits<S>(x, digits);
-        store_digits<S>(digits, to + i * S * TILE_BYTES, TILE_BYTES);
+        Ints limbs[kLimbCount];
+        row_limbs<kLimbCount>(x, limbs);
+        store_limbs<kLimbCount>(limbs, to + i * kLimbCount * kAmxTileBytes, kAmxTileBytes);
       }
     }
   }

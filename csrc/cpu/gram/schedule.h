@@ -1,4 +1,4 @@
-// The order in which the Gram term goes through the pairs of rows.
+// The order in which the Gram engines go through the pairs of rows.
 #pragma once
 
 #include <algorithm>
@@ -8,39 +8,42 @@
 
 namespace itrd::ITRD_ISA {
 
-constexpr int64_t PANEL = 32;    // rows that are packed, and multiplied, together
-constexpr int64_t MACRO = 1024;  // rows of a macro tile of W
+constexpr int64_t kPanel = 32;        // rows that are packed, and multiplied, together
+constexpr int64_t kBlockRows = 1024;  // rows of a block of W, at most
 
-// The panels of n rows, and how many of them are a side of a macro tile.
+// The panels of n rows, and the blocks that they are in. W is cut into blocks × blocks blocks of per_block × per_block
+// tiles, of which each is kPanel × kPanel entries, those of a panel of rows and a panel of columns.
 struct Panels {
-  int64_t count, macros, side;
+  int64_t count, blocks, per_block;
   explicit Panels(int64_t rows)
-      : count((rows + PANEL - 1) / PANEL),
-        macros((count * PANEL + MACRO - 1) / MACRO),
-        side((count + macros - 1) / macros) {}
+      : count((rows + kPanel - 1) / kPanel),
+        blocks((count * kPanel + kBlockRows - 1) / kBlockRows),
+        per_block((count + blocks - 1) / blocks) {}
 };
 
-// Two groups of panels, rows × columns of a macro tile of W; equal on the diagonal.
-struct Macro {
+// A block of W: panels [row_begin, row_end) × [column_begin, column_end); on the diagonal the two are equal.
+struct Block {
   int64_t row_begin, row_end, column_begin, column_end;
   bool diagonal() const { return row_begin == column_begin; }
   int64_t rows() const { return row_end - row_begin; }
   int64_t columns() const { return column_end - column_begin; }
 };
 
-// Pairs (row panel, column panel) of a macro tile, in blocks of `side` × `side`, each column by column; of a diagonal
-// one the upper triangle.
-struct Pair {
-  int64_t row, column, block;
+// The panel of rows and the panel of columns of a tile, and the group of tiles that it is formed with.
+struct PanelPair {
+  int64_t row, column, group;
 };
-inline std::vector<Pair> pairs_of(const Macro& macro, int64_t side) {
-  std::vector<Pair> pairs;
-  int64_t block = 0;
-  for (int64_t top = macro.row_begin; top < macro.row_end; top += side)
-    for (int64_t left = macro.diagonal() ? top : macro.column_begin; left < macro.column_end; left += side, ++block)
-      for (int64_t q = left; q < std::min(left + side, macro.column_end); ++q)
-        for (int64_t p = top; p < std::min({top + side, macro.row_end, macro.diagonal() ? q + 1 : macro.row_end}); ++p)
-          pairs.push_back({p, q, block});
+
+// The pairs of panels of a block in groups of `side` × `side`, each column by column; of a block on the diagonal those
+// of the upper triangle.
+inline std::vector<PanelPair> pairs_of(const Block& block, int64_t side) {
+  std::vector<PanelPair> pairs;
+  int64_t group = 0;
+  for (int64_t top = block.row_begin; top < block.row_end; top += side)
+    for (int64_t left = block.diagonal() ? top : block.column_begin; left < block.column_end; left += side, ++group)
+      for (int64_t q = left; q < std::min(left + side, block.column_end); ++q)
+        for (int64_t p = top; p < std::min({top + side, block.row_end, block.diagonal() ? q + 1 : block.row_end}); ++p)
+          pairs.push_back({p, q, group});
   return pairs;
 }
 

@@ -1,13 +1,13 @@
-// The kernels for AVX-512 whose products of the Gram term run on AMX tiles.
+// The kernels for AVX-512 whose Gram products run on the tiles of AMX.
 #if defined(__x86_64__) && defined(__linux__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 
 #include "cpu/isa/prelude.h"
 #define ITRD_ISA amx
-#define VECTOR_BYTES 64
-#define TILE_ROWS 8
-#define TILE_VECTORS 2
-#define ITRD_TILES
+#define ITRD_VECTOR_BYTES 64
+#define ITRD_REGISTER_ROWS 8
+#define ITRD_REGISTER_VECTORS 2
+#define ITRD_AMX
 #ifdef __clang__
 #pragma clang attribute push(                                                                   \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c," \
@@ -20,7 +20,7 @@
 
 namespace itrd::amx {
 
-bool available() { return tiles_available(); }
+bool available() { return amx_available(); }
 
 }  // namespace itrd::amx
 #ifdef __clang__

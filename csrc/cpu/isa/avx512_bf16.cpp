@@ -1,12 +1,12 @@
-// The kernels for AVX-512 whose products of the Gram term of bfloat16 multiply two numbers a lane.
+// The kernels for AVX-512 whose Gram products of bfloat16 multiply a pair of numbers in each lane.
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
 
 #include "cpu/isa/prelude.h"
 #define ITRD_ISA avx512_bf16
-#define VECTOR_BYTES 64
-#define TILE_ROWS 8
-#define TILE_VECTORS 2
+#define ITRD_VECTOR_BYTES 64
+#define ITRD_REGISTER_ROWS 8
+#define ITRD_REGISTER_VECTORS 2
 #define ITRD_BF16
 #ifdef __clang__
 #pragma clang attribute push(                                                                                 \

@@ -1,10 +1,11 @@
-// The standard headers of the kernels, included before a unit's target pragma: their inline functions are shared by all
-// units and must not be compiled for one instruction set.
+// The headers that a unit includes before its target pragma: their inline functions are shared by all units, and must
+// not be compiled for one instruction set.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>

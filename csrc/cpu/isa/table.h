@@ -1,33 +1,34 @@
-// The table of kernels of one instruction set; included last by the unit of the instruction set.
+// The table of the kernels of one instruction set, which the unit of that instruction set includes last.
 #pragma once
 
 #include "cpu/backward.h"
-#include "cpu/correlation/moments.h"
+#include "cpu/correlation/loss.h"
 #include "cpu/gram/direct.h"
 #include "cpu/gram/packed.h"
-#ifdef ITRD_TILES
+#ifdef ITRD_AMX
 #include "cpu/gram/amx.h"
 #endif
 
 namespace itrd::ITRD_ISA {
 
+// The mutual-information loss, by the fastest of the Gram engines that is accurate for these inputs.
 template <class T>
 double gram_forward(const GramProblem& problem) {
-#ifdef ITRD_TILES
+#ifdef ITRD_AMX
   if constexpr (!std::is_same_v<T, double>)
-    if (work(problem) >= WORTH_TILES && std::min(problem.s.columns, problem.t.columns) >= PANEL) {
-      GramTiles<T> engine(problem);
+    if (work(problem) >= kWorthAmx && std::min(problem.s.columns, problem.t.columns) >= kPanel) {
+      AmxGram<T> engine(problem);
       engine.prepare();
       if (engine.accurate()) return run_gram(engine);
     }
 #endif
   if constexpr (std::is_same_v<T, Wide<T>>)
-    if (GramDirect<T>::suits(problem)) {
-      GramDirect<T> engine(problem);
+    if (DirectGram<T>::suits(problem)) {
+      DirectGram<T> engine(problem);
       engine.prepare();
-      if (engine.tame()) return run_gram(engine);
+      if (engine.ordinary()) return run_gram(engine);
     }
-  Gram<T> engine(problem);
+  PackedGram<T> engine(problem);
   engine.prepare();
   return run_gram(engine);
 }

@@ -1,7 +1,12 @@
-// What the products of the Gram term multiply lane by lane: numbers, or, in a unit with ITRD_BF16, two of bfloat16.
+// What the Gram products multiply lane by lane: single numbers or, in a unit with ITRD_BF16, pairs of
+// bfloat16 numbers.
 #pragma once
 
-#include "cpu/simd/vector.h"
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "cpu/simd/float16.h"
 
 namespace itrd::ITRD_ISA {
 
@@ -12,8 +17,9 @@ using Lane = std::conditional_t<std::is_same_v<T, BFloat16>, uint32_t, Wide<T>>;
 template <class T>
 using Lane = Wide<T>;
 #endif
+// Numbers in a lane.
 template <class T>
-constexpr int64_t PER_LANE = std::is_same_v<Lane<T>, Wide<T>> ? 1 : 2;
+constexpr int64_t kPerLane = std::is_same_v<Lane<T>, Wide<T>> ? 1 : 2;
 
 // sum + row · column; of two numbers a lane, both products.
 template <class C, class Lane>
@@ -27,20 +33,20 @@ inline Vector<C> multiply_add(Vector<C> sum, Vector<Lane> row, Vector<Lane> colu
   }
 }
 
-// low_i and high_i, rounded to the nearest bfloat16, as one lane.
+// In lane i the numbers low_i and high_i, both rounded to the nearest bfloat16.
 inline Vector<uint32_t> join(Vector<float> low, Vector<float> high) {
   return rounded_to_bfloat16(low) >> 16 | (rounded_to_bfloat16(high) & 0xffff0000);
 }
 
-// The low, or the high, halves of the lanes of x and then of y.
-template <bool HIGH, std::size_t... I>
+// The low halves of the lanes of x and then of y, or the high ones.
+template <bool high, std::size_t... I>
 inline Vector<uint32_t> halves(Vector<uint32_t> x, Vector<uint32_t> y, std::index_sequence<I...>) {
   using Shorts = Vector<uint16_t>;
-  return (Vector<uint32_t>)__builtin_shufflevector((Shorts)x, (Shorts)y, (2 * I + HIGH)...);
+  return (Vector<uint32_t>)__builtin_shufflevector((Shorts)x, (Shorts)y, (2 * I + high)...);
 }
-template <bool HIGH>
+template <bool high>
 inline Vector<uint32_t> halves(Vector<uint32_t> x, Vector<uint32_t> y) {
-  return halves<HIGH>(x, y, std::make_index_sequence<LANES<uint16_t>>());
+  return halves<high>(x, y, std::make_index_sequence<kLanes<uint16_t>>());
 }
 
 }  // namespace itrd::ITRD_ISA

@@ -1,39 +1,14 @@
-// float16 and bfloat16 as float32, of one number or a vector of them, whose bits stand in 32 bits each.
+// float16 and bfloat16 as float32, of one number or a vector of them, whose bits stand in 32 bits each; and the type
+// that sums are formed in.
 #pragma once
 
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
 
 #include "cpu/interface.h"
+#include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
-
-template <class C>
-struct VectorOf {
-  typedef C type __attribute__((vector_size(VECTOR_BYTES)));
-};
-template <class C>
-using Vector = typename VectorOf<C>::type;
-
-// As many numbers as a vector of twice their size.
-template <class C>
-struct HalfVectorOf {
-  typedef C type __attribute__((vector_size(VECTOR_BYTES / 2)));
-};
-template <class C>
-using HalfVector = typename HalfVectorOf<C>::type;
-
-template <class C>
-constexpr int LANES = VECTOR_BYTES / sizeof(C);
-
-// std::bit_cast, which C++17 lacks; compilers make the same of it.
-template <class To, class From>
-inline To bit_cast(const From& from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  std::memcpy(&to, &from, sizeof(to));
-  return to;
-}
 
 inline float as_float(uint32_t bits) { return bit_cast<float>(bits); }
 inline Vector<float> as_float(Vector<uint32_t> bits) { return (Vector<float>)bits; }
@@ -69,6 +44,20 @@ template <class Float>
 inline auto rounded_to_bfloat16(Float x) {
   const auto bits = as_bits(x);
   return x == x ? bits + 0x7fff + (bits >> 16 & 1) : bits | 0x400000;
+}
+
+// Sums and products of T are formed in Wide<T>.
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <class T>
+inline Wide<T> to_float(T x) {
+  if constexpr (std::is_same_v<T, BFloat16>)
+    return as_float(uint32_t(x.bits) << 16);
+  else if constexpr (std::is_same_v<T, Half>)
+    return from_half(uint32_t(x.bits));
+  else
+    return x;
 }
 
 }  // namespace itrd::ITRD_ISA

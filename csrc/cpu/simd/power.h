@@ -1,6 +1,8 @@
 // x^p of vectors, for Σ|e|^(2α).
 #pragma once
 
+#include <cmath>
+
 #include "cpu/simd/vector.h"
 
 namespace itrd::ITRD_ISA {
@@ -34,7 +36,7 @@ inline Vector<double> exp2_of(Vector<double> x) {
 
 // x^p for x from 0 to 1 and p > 0.
 inline Vector<double> power(Vector<double> x, double p) {
-  for (int i = 0; i < LANES<double>; ++i) x[i] = std::pow(x[i], p);
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = std::pow(x[i], p);
   return x;
 }
 inline Vector<float> power(Vector<float> x, double p) {
