@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest
 
 NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
-EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/*.h tests/other_compilers/*.cpp \
+EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/gram/*.h tests/other_compilers/*.cpp \
 	tests/cpu_sanitizers/*.h tests/cpu_sanitizers/*.cpp tests/*.h)
 
 # Shared tests that take a backend, on the CUDA kernels' host build.

@@ -138,7 +138,7 @@ def extensions_and_commands():
     common = [TORCH_TARGET, *([] if os.name == "nt" else OPTIONS)]
     cpu = cpp_extension.CppExtension(
         "itrd_kernels._cpu",
-        ["csrc/ops.cpp", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cpu").glob("*.cpp"))],
+        sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cpu").rglob("*.cpp")),
         include_dirs=[str(ROOT / "csrc")],
         depends=sorted(str(p) for p in (ROOT / "csrc").rglob("*.h")),
         extra_compile_args=common,

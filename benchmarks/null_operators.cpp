@@ -2,12 +2,11 @@
 // kernels. The total comes back as NaN, so that nobody takes it for a loss.
 #include <cmath>
 
-#include "stable.h"
+#include "moments.h"
+#include "operators.h"
 
 namespace itrd {
 namespace {
-
-constexpr int64_t MOMENTS = 8;
 
 Tensor empty_if(const Tensor& z, ScalarType dtype, int64_t rows, int64_t columns, bool wanted) {
   return wanted ? empty(z, dtype, {rows, columns}) : empty(z, dtype, {0});
@@ -23,7 +22,7 @@ ForwardResult forward(const Tensor& z_e, const Tensor& z_t, const std::optional<
   return {total,
           empty(z_t, dtype, {}),
           empty(z_t, dtype, {}),
-          empty_if(z_t, dtype, MOMENTS, z_t.size(1), beta_corr != 0 && (want_e || want_t)),
+          empty_if(z_t, dtype, kMoments, z_t.size(1), beta_corr != 0 && (want_e || want_t)),
           empty_if(z_t, dtype, z_t.size(0), gram_input.size(1), beta_mi != 0 && want_gram),
           empty_if(z_t, dtype, z_t.size(0), z_t.size(1), beta_mi != 0 && want_t)};
 }
@@ -39,8 +38,8 @@ BackwardResult backward(const std::optional<Tensor>&, const std::optional<Tensor
 }  // namespace itrd
 
 STABLE_TORCH_LIBRARY(itrd_null, m) {
-  m.def(itrd::FORWARD_SCHEMA);
-  m.def(itrd::BACKWARD_SCHEMA);
+  m.def(itrd::kForwardSchema);
+  m.def(itrd::kBackwardSchema);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(itrd_null, CPU, m) {

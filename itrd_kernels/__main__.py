@@ -8,7 +8,7 @@ import torch
 
 import itrd_kernels
 from itrd_kernels import backends
-from itrd_kernels.backends import emulated
+from itrd_kernels.backends import emulated, native
 
 
 def main() -> None:
@@ -19,6 +19,9 @@ def main() -> None:
     print(f"CPU: {platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     for index in range(torch.cuda.device_count()):
         print(f"GPU {index}: {torch.cuda.get_device_name(index)}")
+    if native.unavailable("cpu") is None:
+        chosen = native.instruction_set() or "none: this processor lacks what ITRD_CPU_ISA asks for"
+        print(f"instruction set of the CPU backend: {chosen}")
     for name, reason in itrd_kernels.available_backends().items():
         print(f"backend {name:<9} {'available' if reason is None else 'unavailable: ' + reason}")
     for name, what in emulated.in_use().items():

@@ -4,7 +4,7 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/types.h"
+#include "cpu/interface.h"
 
 namespace itrd {
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="there 
 def project(tmp_path, monkeypatch):
     """The project, whose native code is one line that does not compile."""
     (tmp_path / "itrd_kernels").mkdir()
-    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "cpu").mkdir(parents=True)
     for name in (
         "setup.py",
         "pyproject.toml",
@@ -26,7 +26,7 @@ def project(tmp_path, monkeypatch):
         "csrc/fingerprint.py",
     ):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "csrc/ops.cpp").write_text("#error planted\n")
+    (tmp_path / "csrc/cpu/operators.cpp").write_text("#error planted\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -78,7 +78,7 @@ def test_libraries_that_there_are_not(project):
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler here")
 @pytest.mark.parametrize("free_threaded", [False, True])
 def test_only_a_python_with_a_global_lock_gets_the_limited_interface(free_threaded, project):
-    (project / "csrc/ops.cpp").write_text("int nothing() { return 0; }\n")
+    (project / "csrc/cpu/operators.cpp").write_text("int nothing() { return 0; }\n")
     command = ("-c", FREE_THREADED) if free_threaded else ("setup.py", "bdist_wheel")
     done = run_python(*command, CUDA_HOME="/none", ITRD_LIBRARIES="cpu", ITRD_REQUIRE_NATIVE="1")
     assert done.returncode == 0, done.stderr

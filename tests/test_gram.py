@@ -51,7 +51,7 @@ def test_parity(backend, dtype, n, d_s, d_t, log, layout, needs, upstream):
 
 @pytest.mark.parametrize("n", [1100, 1500])
 def test_many_rows(backend, n):
-    """Several macro tiles of the CPU kernels, the larger tiles of the CUDA kernels."""
+    """Several blocks of W of the CPU kernels, the larger tiles of the CUDA kernels."""
     if backend == "triton":
         pytest.skip("takes minutes in Triton's interpreter, and no other path than fewer rows")
     check(backend, features(n, 24, torch.float32, 1), features(n, 9, torch.float32, 2))

@@ -16,10 +16,10 @@
 namespace itrd {
 namespace {
 
-constexpr std::size_t LINE = 64, HUGE_PAGE = std::size_t(2) << 20;
-constexpr std::size_t LARGEST_KEPT = std::size_t(32) << 20, ALL_KEPT = std::size_t(96) << 20;
+constexpr std::size_t kCacheLine = 64, kHugePage = std::size_t(2) << 20;
+constexpr std::size_t kLargestKept = std::size_t(32) << 20, kAllKept = std::size_t(96) << 20;
 
-std::size_t unit(std::size_t bytes) { return bytes < SMALLEST_ON_PAGES ? LINE : HUGE_PAGE; }
+std::size_t unit(std::size_t bytes) { return bytes < kSmallestOnPages ? kCacheLine : kHugePage; }
 
 std::size_t rounded(std::size_t bytes) { return (bytes + unit(bytes) - (bytes > 0)) / unit(bytes) * unit(bytes); }
 
@@ -39,7 +39,7 @@ void* new_memory(std::size_t bytes) {
 #endif
   if (!data) throw std::bad_alloc();
 #ifdef __linux__
-  if (unit(bytes) == HUGE_PAGE) madvise(data, rounded(bytes), MADV_HUGEPAGE);
+  if (unit(bytes) == kHugePage) madvise(data, rounded(bytes), MADV_HUGEPAGE);
 #endif
   return data;
 }
@@ -102,10 +102,10 @@ void* take_memory(std::size_t bytes) {
 
 void give_back_memory(void* data, std::size_t bytes) {
   const std::size_t size = rounded(bytes);
-  if (size >= LARGEST_KEPT || thread_is_ending) return free_memory(data);
+  if (size >= kLargestKept || thread_is_ending) return free_memory(data);
   allow(data, size, 0);
   Kept& have = kept();
-  while (have.total + size > ALL_KEPT) free_memory(have.remove(0));
+  while (have.total + size > kAllKept) free_memory(have.remove(0));
   have.blocks.push_back({data, size});
   have.total += size;
 }

@@ -8,7 +8,7 @@
 namespace itrd {
 
 // From here on buffers lie on pages of their own, which come at a price.
-constexpr std::size_t SMALLEST_ON_PAGES = std::size_t(128) << 10;
+constexpr std::size_t kSmallestOnPages = std::size_t(128) << 10;
 
 // Uninitialised memory that starts on a cache line. The calling thread keeps what it gives back, buffers below 32 MiB
 // and 96 MiB of them in all.

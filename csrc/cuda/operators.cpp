@@ -9,7 +9,7 @@
 #include <array>
 #include <cstdlib>
 
-#include "../stable.h"
+#include "../operators.h"
 #include "interface.h"
 
 #ifndef ITRD_CUDA_ON_HOST
@@ -213,8 +213,8 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
 }  // namespace itrd
 
 STABLE_TORCH_LIBRARY(itrd_cuda, m) {
-  m.def(itrd::FORWARD_SCHEMA);
-  m.def(itrd::BACKWARD_SCHEMA);
+  m.def(itrd::kForwardSchema);
+  m.def(itrd::kBackwardSchema);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(itrd_cuda, ITRD_DISPATCH_KEY, m) {

@@ -1,5 +1,6 @@
 """Loads the compiled libraries of csrc/ at import; one that does not load becomes a reason, not an error."""
 
+import ctypes
 import shlex
 from pathlib import Path
 
@@ -56,3 +57,14 @@ _REASONS = {backend: load(emulated.library(backend)) for backend in ("cpu", "cud
 def unavailable(backend: str) -> str | None:
     """None if the native library of this backend is loaded, else the reason and the remedy."""
     return _REASONS[backend]
+
+
+def instruction_set() -> str | None:
+    """What the CPU library computes with: amx, avx512_bf16, avx512, avx2 or portable; None where it cannot run."""
+    file = file_of(emulated.library("cpu"))
+    if file is None or _REASONS["cpu"] is not None:
+        return None
+    chosen = ctypes.CDLL(str(file)).itrd_cpu_instruction_set
+    chosen.restype = ctypes.c_char_p
+    name = chosen()
+    return None if name is None else name.decode()

@@ -8,7 +8,7 @@
 #include <memory>
 
 #include "../naive.h"
-#include "cpu/types.h"
+#include "cpu/interface.h"
 
 namespace itrd {
 

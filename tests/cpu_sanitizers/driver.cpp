@@ -23,7 +23,7 @@ enum class Kind { plain, dead_columns, zero_rows, far_columns, far_rows, views }
 
 struct Case {
   const char* name;
-  int n, d_s, d_t;     // d_s = 0: the Gram term reads z_e
+  int n, d_s, d_t;     // d_s = 0: the Gram engine reads z_e
   const char* wanted;  // whose gradients: e, t, s
   Kind kind = Kind::plain;
   bool log = false;
@@ -34,8 +34,8 @@ struct Case {
   bool wants(char z) const { return std::strchr(wanted, z) != nullptr; }
 };
 
-constexpr double ALPHA = 1.5, UPSTREAM = -96;  // beyond the range where numbers of float16 have few digits
-constexpr int THREADS = 3;
+constexpr double kAlpha = 1.5, kUpstream = -96;  // beyond the range where numbers of float16 have few digits
+constexpr int kThreads = 3;
 
 // Features; `which` input tells where the hard ones are hard.
 Array features(const Case& c, Dtype dtype, int d, int which) {
@@ -71,7 +71,7 @@ struct Results {
   }
 };
 
-// As csrc/ops.cpp calls them.
+// As csrc/cpu/operators.cpp calls them.
 Results run(const Kernels& kernels, const Case& c, Dtype dtype, const Inputs& in, int threads) {
   most_threads = threads;
   auto result = [&](bool wanted, Dtype type, int d) { return Array(type, wanted ? c.n : 0, d); };
@@ -82,14 +82,14 @@ Results run(const Kernels& kernels, const Case& c, Dtype dtype, const Inputs& in
       gram_z = result(c.beta_mi && c.wants(c.d_s ? 's' : 'e'), wide(dtype), int(z.matrix.columns)),
       gram_t = result(c.beta_mi && c.wants('t'), wide(dtype), c.d_t);
   if (c.beta_corr)
-    out.correlation = kernels.correlation_forward(dtype, in.e.matrix, in.t.matrix, ALPHA, moments.matrix.data);
+    out.correlation = kernels.correlation_forward(dtype, in.e.matrix, in.t.matrix, kAlpha, moments.matrix.data);
   if (c.beta_mi) out.gram = kernels.gram_forward(dtype, {z.matrix, in.t.matrix, gram_z.matrix, gram_t.matrix, c.log});
   BackwardProblem problem;
   problem.e = in.e.matrix;
   problem.t = in.t.matrix;
   problem.moments = moments.matrix.data;
-  problem.g_correlation = UPSTREAM * c.beta_corr;
-  problem.g_gram = UPSTREAM * c.beta_mi;
+  problem.g_correlation = kUpstream * c.beta_corr;
+  problem.g_mutual_information = kUpstream * c.beta_mi;
   problem.grad_e = out.e.matrix;
   problem.grad_t = out.t.matrix;
   problem.grad_s = out.s.matrix;
@@ -103,7 +103,7 @@ bool agrees(const Case& c, Dtype dtype, const Inputs& in, const Results& out) {
   const Array& z = c.d_s ? in.s : in.e;
   Numbers corr_e, corr_t, gram_z, gram_t;
   double correlation = 0, gram = 0;
-  if (c.beta_corr) correlation = naive::correlation(in.e.exact(), in.t.exact(), c.n, c.d_t, ALPHA, corr_e, corr_t);
+  if (c.beta_corr) correlation = naive::correlation(in.e.exact(), in.t.exact(), c.n, c.d_t, kAlpha, corr_e, corr_t);
   if (c.beta_mi) gram = naive::gram(z.exact(), int(z.matrix.columns), in.t.exact(), c.d_t, c.n, c.log, gram_z, gram_t);
   const double tolerance = dtype == Dtype::float64 ? 1e-11 : 2e-5;
   bool good = true;
@@ -117,8 +117,8 @@ bool agrees(const Case& c, Dtype dtype, const Inputs& in, const Results& out) {
   auto expect_gradient = [&](const char* what, const Array& actual, const Numbers& of_corr, const Numbers& of_gram) {
     double error = 0, norm = 0;
     for (std::size_t i = 0; i < actual.bytes / size_of(dtype); ++i) {
-      const double exact = UPSTREAM * ((of_corr.empty() ? 0 : c.beta_corr * of_corr[i]) +
-                                       (of_gram.empty() ? 0 : c.beta_mi * of_gram[i]));
+      const double exact = kUpstream * ((of_corr.empty() ? 0 : c.beta_corr * of_corr[i]) +
+                                        (of_gram.empty() ? 0 : c.beta_mi * of_gram[i]));
       error += std::pow(at(dtype, actual.matrix.data, i) - exact, 2);
       norm += exact * exact;
     }
@@ -132,33 +132,33 @@ bool agrees(const Case& c, Dtype dtype, const Inputs& in, const Results& out) {
   return good;
 }
 
-constexpr Kind PLAIN = Kind::plain;
-const Case CASES[] = {
+constexpr Kind kPlain = Kind::plain;
+const Case kCases[] = {
     {"two rows", 2, 0, 3, "et"},
-    {"one feature", 37, 0, 1, "et", PLAIN, false, 2, 0},
+    {"one feature", 37, 0, 1, "et", kPlain, false, 2, 0},
     {"three rows", 3, 3, 5, "ets"},
     {"ragged", 37, 5, 19, "ets"},
     {"ragged, on threads", 131, 77, 45, "ets"},
-    {"rows apart", 70, 33, 133, "ets", PLAIN, false, 2, 1, 3},
-    {"logarithms", 101, 0, 70, "et", PLAIN, true},
+    {"rows apart", 70, 33, 133, "ets", kPlain, false, 2, 1, 3},
+    {"logarithms", 101, 0, 70, "et", kPlain, true},
     {"losses only", 100, 0, 75, ""},
     {"the teacher alone", 66, 20, 130, "t"},
-    {"the student alone, one term", 130, 0, 99, "e", PLAIN, false, 2, 0},
-    {"the other term", 130, 65, 7, "s", PLAIN, true, 0, 1},
+    {"the student alone, one term", 130, 0, 99, "e", kPlain, false, 2, 0},
+    {"the other term", 130, 65, 7, "s", kPlain, true, 0, 1},
     {"few rows as they lie", 101, 144, 160, "ets"},
-    {"few rows as they lie, apart", 66, 0, 128, "et", PLAIN, true, 0, 1, 5},
-    {"a page's stride", 301, 0, 1024, "et", PLAIN, false, 2, 0},
-    {"many row chunks", 700, 0, 67, "et", PLAIN, false, 2, 0},
+    {"few rows as they lie, apart", 66, 0, 128, "et", kPlain, true, 0, 1, 5},
+    {"a page's stride", 301, 0, 1024, "et", kPlain, false, 2, 0},
+    {"many row chunks", 700, 0, 67, "et", kPlain, false, 2, 0},
     {"dead columns", 65, 0, 71, "et", Kind::dead_columns},
     {"zero rows", 120, 48, 64, "ets", Kind::zero_rows},
     {"zero rows as they lie", 90, 0, 128, "et", Kind::zero_rows, false, 0, 1},
     {"columns out of range", 40, 0, 37, "et", Kind::far_columns, false, 2, 0},
     {"rows out of range", 130, 48, 40, "ts", Kind::far_rows, false, 0, 1},
     {"wide rows out of range", 40, 0, 128, "e", Kind::far_rows, false, 0, 1},
-    {"on tiles", 230, 40, 45, "ets", PLAIN, true},
-    {"two views, on tiles", 256, 0, 64, "et", Kind::views, false, 0, 1},
-    {"macro tiles", 1060, 33, 34, "ts", PLAIN, false, 0, 1, 1},
-    {"gradients past the caches", 1030, 0, 8200, "e", PLAIN, false, 2, 0, 0, true},
+    {"on AMX", 230, 40, 45, "ets", kPlain, true},
+    {"two views, on AMX", 256, 0, 64, "et", Kind::views, false, 0, 1},
+    {"several blocks", 1060, 33, 34, "ts", kPlain, false, 0, 1, 1},
+    {"gradients past the caches", 1030, 0, 8200, "e", kPlain, false, 2, 0, 0, true},
 };
 
 const Kernels* kernels_of(const std::string& set) {
@@ -172,14 +172,14 @@ const Kernels* kernels_of(const std::string& set) {
 
 // Memory taken by one thread and given back by another, which keeps it beyond the end of the first.
 bool memory_changes_hands() {
-  constexpr std::size_t BYTES = 3 * SMALLEST_ON_PAGES / 2 + 5;
+  constexpr std::size_t bytes = 3 * kSmallestOnPages / 2 + 5;
   void* taken = nullptr;
-  std::thread([&] { std::memset(taken = take_memory(BYTES), 1, BYTES); }).join();
-  give_back_memory(taken, BYTES);
+  std::thread([&] { std::memset(taken = take_memory(bytes), 1, bytes); }).join();
+  give_back_memory(taken, bytes);
   bool good = false;
-  std::thread([&] { give_back_memory(take_memory(BYTES), BYTES); }).join();
-  good = take_memory(BYTES) == taken;
-  give_back_memory(taken, BYTES);
+  std::thread([&] { give_back_memory(take_memory(bytes), bytes); }).join();
+  good = take_memory(bytes) == taken;
+  give_back_memory(taken, bytes);
   if (!good) std::puts("memory that was given back is not kept");
   return good;
 }
@@ -195,10 +195,10 @@ int main(int argc, char** argv) {
     if (argc > 2 && std::string(argv[2]) != names[code]) continue;
     const auto dtype = Dtype(code);
     std::vector<std::pair<const Case*, Results>> alone;
-    for (const Case& c : CASES) {
+    for (const Case& c : kCases) {
       if (c.large && dtype != Dtype::float32) continue;
       const Inputs in(c, dtype);
-      Results out = run(kernels, c, dtype, in, THREADS);
+      Results out = run(kernels, c, dtype, in, kThreads);
       const bool same = run(kernels, c, dtype, in, 1) == out;
       if (!same) std::printf("%s: one thread gives other bits\n", c.name);
       if (!agrees(c, dtype, in, out) || !same) std::printf("in %s\n", names[code]), good = false;
@@ -210,7 +210,7 @@ int main(int argc, char** argv) {
     auto again = [&](int who) {
       for (std::size_t i = 0; i < alone.size(); ++i) {
         const auto& [c, expected] = alone[who ? alone.size() - 1 - i : i];
-        equal[who] &= run(kernels, *c, dtype, Inputs(*c, dtype), THREADS) == expected;
+        equal[who] &= run(kernels, *c, dtype, Inputs(*c, dtype), kThreads) == expected;
       }
     };
     std::thread other(again, 1);

@@ -36,7 +36,6 @@ def build(
         *kernels.glob("*.cuh"),
         *kernels.glob("*.h"),
         *(ROOT / "csrc").glob("*.h"),
-        ROOT / "csrc" / "stable.h",
     ]
     return host_compiler.build(
         target, folder, sources, headers, [*FLAGS, f"-I{kernels}", *flags], flags, libraries or []

@@ -24,9 +24,9 @@ def build(
     csrc: Path = CSRC,
 ) -> Path:
     """`sources` with kernels of csrc."""
-    # Whoever asks for cpu/tile_instructions.h finds the one here.
+    # Whoever asks for cpu/gram/amx_instructions.h finds the one here.
     includes = [f"-I{HERE}", f"-I{csrc}"]
-    headers = [*HERE.rglob("*.h"), *HERE.parent.glob("*.h"), *csrc.glob("cpu/*.h"), csrc / "stable.h"]
+    headers = [*HERE.rglob("*.h"), *HERE.parent.glob("*.h"), *csrc.glob("*.h"), *csrc.glob("cpu/**/*.h")]
     options = ["-fPIC", "-Wno-psabi", "-fno-math-errno", "-fvisibility=hidden"]
     return host_compiler.build(
         target, objects, sources, headers, [*options, *includes, *flags], [*flags], libraries or []
@@ -38,7 +38,7 @@ def library(
 ) -> Path:
     """The operators itrd_cpu."""
     to_compile, libraries = host_compiler.torch_flags()
-    sources = [csrc / "ops.cpp", *sorted(csrc.glob("cpu/*.cpp"))]
+    sources = sorted(csrc.glob("cpu/**/*.cpp"))
     return build(target, objects, sources, [*flags, "-shared", *to_compile], libraries, csrc)
 
 

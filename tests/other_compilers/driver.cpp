@@ -44,7 +44,7 @@ int main() {
   problem.e = s;
   problem.t = t;
   problem.moments = moments.data();
-  problem.g_correlation = problem.g_gram = 1;
+  problem.g_correlation = problem.g_mutual_information = 1;
   problem.grad_e = grad_s;
   problem.grad_t = grad_t;
   problem.dgram_e = dgram_s;

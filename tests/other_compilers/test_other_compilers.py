@@ -13,9 +13,9 @@ from itrd_kernels import itrd_loss
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"
-SOURCES = [HERE / "driver.cpp", CSRC / "cpu" / "portable.cpp", CSRC / "cpu" / "buffer.cpp"]
+SOURCES = [HERE / "driver.cpp", CSRC / "cpu" / "isa" / "portable.cpp", CSRC / "cpu" / "buffer.cpp"]
 ALPHA = 1.5
-# As in csrc/cpu/types.h.
+# As in csrc/matrix.h.
 CODES = {torch.float64: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
