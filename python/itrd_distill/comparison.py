@@ -16,7 +16,7 @@ from itrd_distill.data import ImageData, create_data
 from itrd_distill.lines import say
 from itrd_distill.models import create_model
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
-from itrd_distill.results import write_results
+from itrd_distill.results import run_folder, write_results
 from itrd_distill.speed import measure_speeds
 from itrd_distill.training.files import known_accuracy
 from itrd_distill.training.matching import load_teacher
@@ -111,7 +111,7 @@ def compare(
 def _runs(recipes: dict[str, Recipe], seeds: int, out: Path) -> dict[Path, Recipe]:
     """All that a comparison consists of, by folder, in the methods' order."""
     return {
-        out / method / f"seed{seed}": replace(recipe, method=method, seed=seed)
+        run_folder(out, method, seed): replace(recipe, method=method, seed=seed)
         for method, recipe in recipes.items()
         for seed in range(seeds)
     }

@@ -250,7 +250,7 @@ def test_a_recipe_that_there_is_not(value):
 
 def trained(monkeypatch, *arguments):
     seen = []
-    monkeypatch.setattr("itrd_distill.training.command.train_command", lambda recipe, *_: seen.append(recipe))
+    monkeypatch.setattr("itrd_distill.commands.train.train_command", lambda recipe, *_: seen.append(recipe))
     main(["train", *arguments])
     return seen[0]
 
@@ -268,7 +268,7 @@ def test_a_teacher_that_is_not_asked_is_said(monkeypatch, capsys):
 
 
 def test_options_that_a_method_of_a_comparison_does_not_read_are_said(monkeypatch, capsys):
-    monkeypatch.setattr("itrd_distill.compare_command.compare", lambda *_, **__: None)
+    monkeypatch.setattr("itrd_distill.commands.compare.compare", lambda *_, **__: None)
     main(["compare", PAIR, "--methods", "none", "kd", "--loss.options.temperature", "3"])
     assert capsys.readouterr().err == (
         "itrd-distill: method none has no distillation loss: loss.options.temperature will not be looked at\n"

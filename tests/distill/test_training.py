@@ -13,7 +13,8 @@ from itrd_distill.losses import Outputs, create_loss, loss_names
 from itrd_distill.models import create_model
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
-from itrd_distill.training.run import RunResult, probe, train
+from itrd_distill.training.result import RunResult
+from itrd_distill.training.run import example_outputs, train
 from itrd_distill.training.settings import (
     DataSettings,
     LossSettings,
@@ -51,7 +52,7 @@ def assert_equal_states(a, b):
 
 
 def module_for(student, teacher, data, loss):
-    criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+    criterion = create_loss(loss.name, example_outputs(student, teacher, data), **loss.options)
     return Distiller(student, teacher, criterion, 10, OptimizerSettings(), loss.cross_entropy_weight)
 
 
@@ -165,7 +166,7 @@ def test_channels_last_changes_nothing_but_rounding(tmp_path):
 def test_probe_leaves_the_models_alone(data, teacher):
     student = create_model("convnet_8_16", 10).train()
     before = state(student)
-    context = probe(student, teacher, data)
+    context = example_outputs(student, teacher, data)
     assert_equal_states(before, state(student))
     assert student.training
     assert isinstance(context.student, Outputs)
@@ -199,7 +200,7 @@ def test_every_method_trains_all_it_holds(loss, data, teacher, tmp_path):
 def test_preparation_lowers_the_reconstruction_error_and_freezes(data, teacher):
     recipe = replace(RECIPE, loss=LossSettings("ft"), data=DataSettings(batch_size=16))
     student = create_model("convnet_8_16", 10)
-    loss = create_loss("ft", probe(student, teacher, data), preparation_epochs=25)
+    loss = create_loss("ft", example_outputs(student, teacher, data), preparation_epochs=25)
     images = data.train.__getitems__([(0, i) for i in range(100)]).images
     with torch.no_grad():
         outputs = Outputs(*teacher.eval()(images, return_features=True))

@@ -1,50 +1,18 @@
-"""Losses that bring student and teacher into one space by layers that are trained. Weights: the CRD benchmark's."""
+"""Factor transfer (Kim et al., 2018): a paraphraser of the teacher's maps and a translator of the student's."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from itrd_distill.data.images import Batch
-from itrd_distill.losses import distances
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
-from itrd_distill.options import Count, CountFromZero, Positive, Weight
+from itrd_distill.losses.maps import normalised_attention, same_size
+from itrd_distill.options import CountFromZero, Positive, Weight
 
 
-class FitNetLoss(DistillationLoss):
-    """weight · fitnet(regressor(student's maps), teacher's maps) at one stage.
-
-    Args:
-        context: gives the shapes of the maps.
-        weight: of the mean squared difference.
-        stage: which feature map, counted from the first convolution's.
-    """
-
-    def __init__(self, context: Context, weight: Weight = 100.0, stage: CountFromZero = 2) -> None:
-        super().__init__()
-        available = min(len(context.student.features.stages), len(context.teacher.features.stages))
-        if not 0 <= stage < available:
-            raise ValueError(f"stage must lie between 0 and {available - 1} for these models, got {stage}")
-        self.weight, self.stage = weight, stage
-        student, teacher = context.student.features.stages[stage], context.teacher.features.stages[stage]
-        self.regressor = nn.Sequential(_resize(student, teacher), nn.BatchNorm2d(teacher.shape[1]), nn.ReLU())
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        hint = self.regressor(student.features.stages[self.stage])
-        return Terms.of("fitnet", self.weight, distances.fitnet(hint, teacher.features.stages[self.stage]))
-
-
-class CCLoss(DistillationLoss):
-    """weight · cc(embedded penultimate features), both embeddings trained."""
-
-    reads_maps = False
-
-    def __init__(self, context: Context, weight: Weight = 0.02, width: Count = 128) -> None:
-        super().__init__()
-        student, teacher = context.widths
-        self.weight = weight
-        self.embed_s, self.embed_t = nn.Linear(student, width), nn.Linear(teacher, width)
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        distance = distances.cc(self.embed_s(student.features.penultimate), self.embed_t(teacher.features.penultimate))
-        return Terms.of("cc", self.weight, distance)
+def ft(student: Tensor, teacher: Tensor) -> Tensor:
+    """Of factors (n, c, h, w): mean absolute difference of normalised attention maps."""
+    student, teacher = same_size(student, teacher)
+    return F.l1_loss(normalised_attention(student), normalised_attention(teacher))
 
 
 class FTLoss(DistillationLoss):
@@ -78,7 +46,7 @@ class FTLoss(DistillationLoss):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
         factors_t = self.encoder(teacher.features.stages[-1])
-        return Terms.of("ft", self.weight, distances.ft(self.translator(student.features.stages[-1]), factors_t))
+        return Terms.of("ft", self.weight, ft(self.translator(student.features.stages[-1]), factors_t))
 
     def prepared(self) -> list[nn.Module]:
         return [self.encoder, self.decoder]
@@ -86,19 +54,7 @@ class FTLoss(DistillationLoss):
     def preparation(self, teacher: Outputs) -> Tensor:
         # Mean squared error of the reconstruction.
         maps = teacher.features.stages[-1]
-        return nn.functional.mse_loss(self.decoder(self.encoder(maps)), maps)
-
-
-def _resize(student: Tensor, teacher: Tensor) -> nn.Module:
-    """The benchmark's convolution from the student's maps to the size and channels of the teacher's."""
-    (fan_in, s), (fan_out, t) = student.shape[1:3], teacher.shape[1:3]
-    if s == 2 * t:
-        return nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1)
-    if 2 * s == t:
-        return nn.ConvTranspose2d(fan_in, fan_out, 4, stride=2, padding=1)
-    if s >= t:
-        return nn.Conv2d(fan_in, fan_out, 1 + s - t)
-    raise ValueError(f"no regressor from the student's {s}×{s} maps to the teacher's {t}×{t}: choose another stage")
+        return F.mse_loss(self.decoder(self.encoder(maps)), maps)
 
 
 def _encoder(fan_in: int, factors: int, norm: type[nn.Module] | None = None) -> nn.Sequential:

@@ -1,57 +1,35 @@
-"""Losses that are a distance of the models' outputs as they are. Default weights are the CRD benchmark's."""
+"""Relational knowledge distillation (Park et al., 2019)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from itrd_distill.data.images import Batch
-from itrd_distill.losses import distances
-from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms, paired_stages
-from itrd_distill.options import Positive, Weight
+from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
+from itrd_distill.options import Weight
 
 
-class KDLoss(DistillationLoss):
-    """weight · kd(logits). The benchmark's weight goes with 0.1 of cross-entropy."""
-
-    reads_maps = False
-    reads_logits = True
-
-    def __init__(self, context: Context, weight: Weight = 0.9, temperature: Positive = 4.0) -> None:
-        super().__init__()
-        self.weight, self.temperature = weight, temperature
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        return Terms.of("kd", self.weight, distances.kd(student.logits, teacher.logits, self.temperature))
+def rkd(student: Tensor, teacher: Tensor, distance_weight: float = 25.0, angle_weight: float = 50.0) -> Tensor:
+    """Of features (n, …): Huber losses of all distances (mean 1) and of all cosines of angles."""
+    student, teacher = student.flatten(1), teacher.flatten(1)
+    distance = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+    angle = F.smooth_l1_loss(_angles(student), _angles(teacher))
+    return distance_weight * distance + angle_weight * angle
 
 
-class ATLoss(DistillationLoss):
-    """weight · Σ over stages of at(maps)."""
-
-    def __init__(self, context: Context, weight: Weight = 1000.0) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        return Terms.of("at", self.weight, sum(distances.at(s, t) for s, t in paired_stages(student, teacher)))
+def _relative_distances(z: Tensor) -> Tensor:
+    # ‖z_i − z_j‖ / mean over i ≠ j
+    n = len(z)
+    squared = z.square().sum(1)
+    distances = (squared[:, None] + squared - 2 * z @ z.T).clamp(min=1e-12).sqrt()
+    distances = distances.masked_fill(torch.eye(n, dtype=torch.bool, device=z.device), 0)
+    return distances / (distances.sum() / (n * (n - 1)))
 
 
-class NSTLoss(DistillationLoss):
-    """weight · Σ over stages of nst(maps)."""
-
-    def __init__(self, context: Context, weight: Weight = 50.0) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        return Terms.of("nst", self.weight, sum(distances.nst(s, t) for s, t in paired_stages(student, teacher)))
-
-
-class SPLoss(DistillationLoss):
-    """weight · sp(last maps)."""
-
-    def __init__(self, context: Context, weight: Weight = 3000.0) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        distance = distances.sp(student.features.stages[-1], teacher.features.stages[-1])
-        return Terms.of("sp", self.weight, distance)
+def _angles(z: Tensor) -> Tensor:
+    # cos ∠(z_j, z_i, z_k) for all i, j, k
+    directions = F.normalize(z - z[:, None], dim=2)
+    return directions @ directions.transpose(1, 2)
 
 
 class RKDLoss(DistillationLoss):
@@ -66,21 +44,7 @@ class RKDLoss(DistillationLoss):
         self.weight, self.distance_weight, self.angle_weight = weight, distance_weight, angle_weight
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        distance = distances.rkd(
+        distance = rkd(
             student.features.penultimate, teacher.features.penultimate, self.distance_weight, self.angle_weight
         )
         return Terms.of("rkd", self.weight, distance)
-
-
-class PKTLoss(DistillationLoss):
-    """weight · pkt(penultimate features)."""
-
-    reads_maps = False
-
-    def __init__(self, context: Context, weight: Weight = 30000.0) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        distance = distances.pkt(student.features.penultimate, teacher.features.penultimate)
-        return Terms.of("pkt", self.weight, distance)

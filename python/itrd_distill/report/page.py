@@ -12,7 +12,7 @@ from itrd_distill.report.plots import Sweep
 from itrd_distill.report.styles import styles
 from itrd_distill.report.summary import MethodSummary, summarise
 from itrd_distill.training.files import write_atomically
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 
 @dataclass

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from itrd_distill.report.styles import Style
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 # A colour that occurs nowhere else stands for the page's text colour.
 _INK = "#010203"

@@ -1,9 +1,7 @@
 """One run: a student trained under one loss with one seed, its files, and what came out."""
 
 import copy
-import logging
 import statistics
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,21 +26,11 @@ from itrd_distill.training.matching import check_fit, evaluating, load_teacher
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.preparation import prepare
+from itrd_distill.training.quiet import quieten_lightning
 from itrd_distill.training.record import KeepRecord, Record, digests_of
 from itrd_distill.training.result import RunResult
 from itrd_distill.training.settings import Recipe
 from itrd_distill.training.teacher_cache import TeacherCache
-
-# Lightning's remarks on what is meant here (loaders without workers, a frozen teacher) and on its own dependencies.
-_EXPECTED_WARNINGS = (
-    ".*does not have many workers.*",
-    ".*in eval mode at the start of training.*",
-    ".*treespec.*",
-    ".*sync_dist=True.*",  # History reduces before it logs
-    "Checkpoint directory .* exists and is not empty.*",
-    "The dirpath has changed.*",  # a run that was moved
-    "Be aware that when using `ckpt_path`.*",  # another checkpoint_every, which is no other run
-)
 
 
 def train(
@@ -125,7 +113,7 @@ def load_inputs(
     return data, teacher
 
 
-def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
+def example_outputs(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
     """Outputs of both models for two training images, from which a loss learns the shapes."""
     images = data.train.__getitems__([(0, 0), (0, 1)]).images
     outputs = []
@@ -133,13 +121,6 @@ def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
         with evaluating(model):
             outputs.append(Outputs(*model(images, return_features=True)))
     return Context(*outputs, data.train.labels)
-
-
-def quieten_lightning() -> None:
-    for part in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(part).setLevel(logging.WARNING)
-    for message in _EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
 
 
 def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
@@ -150,7 +131,7 @@ def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data
     elif teacher is None:
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
     else:
-        criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+        criterion = create_loss(loss.name, example_outputs(student, teacher, data), **loss.options)
         if recipe.trainer.precision in ("bf16-true", "16-true", "64-true"):
             # Lightning turns all that it trains into these numbers, and other runs share the teacher.
             teacher = copy.deepcopy(teacher)

@@ -205,7 +205,7 @@ class Recipe:
         """Raise a ValueError where Lightning or the backend asked for cannot run on this machine."""
         import lightning as L
 
-        from itrd_distill.training.run import quieten_lightning
+        from itrd_distill.training.quiet import quieten_lightning
         from itrd_kernels.backends import why_not
 
         quieten_lightning()
