@@ -11,6 +11,10 @@ WIDTHS = pytest.mark.parametrize(("d_s", "d_t"), [(12, 12), (7, 20)])
 BETAS = pytest.mark.parametrize("betas", [(2.5, 0.75), (2.5, 0.0), (0.0, 0.75), (0.0, 0.0)], ids=str)
 
 
+def weighted(d_s, d_t, betas, **options):
+    return FusedITRDLoss(d_s, d_t, beta_corr=betas[0], beta_mi=betas[1], **options)
+
+
 def inputs(d_s, d_t, dtype=torch.float64):
     z_s, z_t = features(30, d_s, dtype, 1), features(30, d_t, dtype, 2)
     return z_s.requires_grad_(), z_t.requires_grad_()
@@ -46,7 +50,7 @@ class Counting(TorchDispatchMode):
 @BETAS
 @pytest.mark.parametrize("log_mi", [False, True])
 def test_total_is_weighted_and_its_terms_are_not(backend, d_s, d_t, betas, log_mi):
-    criterion = FusedITRDLoss(d_s, d_t, *betas, 1.2, log_mi=log_mi, backend=backend).double()
+    criterion = weighted(d_s, d_t, betas, alpha=1.2, log_mi=log_mi, backend=backend).double()
     z_s, z_t = inputs(d_s, d_t)
     terms = criterion(z_s, z_t, return_terms=True)
     assert type(terms) is ITRDTerms
@@ -57,14 +61,14 @@ def test_total_is_weighted_and_its_terms_are_not(backend, d_s, d_t, betas, log_m
         else:
             assert term.isnan()
             assert not term.requires_grad
-    weighted = [beta * term for beta, term in zip(betas, terms[1:], strict=True) if beta]
-    torch.testing.assert_close(terms.total, sum(weighted, torch.zeros((), dtype=torch.float64)))
+    parts = [beta * term for beta, term in zip(betas, terms[1:], strict=True) if beta]
+    torch.testing.assert_close(terms.total, sum(parts, torch.zeros((), dtype=torch.float64)))
 
 
 @WIDTHS
 @BETAS
 def test_total_and_terms_have_the_gradients_of_separate_losses(backend, d_s, d_t, betas):
-    criterion = FusedITRDLoss(d_s, d_t, *betas, backend=backend).double()
+    criterion = weighted(d_s, d_t, betas, backend=backend).double()
     z_s, z_t = inputs(d_s, d_t)
     terms = criterion(z_s, z_t, return_terms=True)
     of_total = gradients_of(terms.total, criterion, z_s, z_t)
@@ -80,7 +84,7 @@ def test_total_and_terms_have_the_gradients_of_separate_losses(backend, d_s, d_t
 @WIDTHS
 @BETAS
 def test_terms_mean_what_they_do_in_itrd_loss(backend, d_s, d_t, betas):
-    criterion = FusedITRDLoss(d_s, d_t, *betas, 1.2, backend=backend)
+    criterion = weighted(d_s, d_t, betas, alpha=1.2, backend=backend)
     z_s, z_t = inputs(d_s, d_t, torch.float32)
     terms = criterion(z_s, z_t, return_terms=True)
     settings = {"alpha": 1.2, "beta_corr": betas[0], "beta_mi": betas[1], "backend": backend}
@@ -122,7 +126,7 @@ def test_terms_under_autocast(backend, dtype):
 @pytest.mark.parametrize("name", ["auto", "reference"])
 def test_terms_in_one_graph(d_s, d_t, betas, name):
     torch._dynamo.reset()
-    criterion = FusedITRDLoss(d_s, d_t, *betas, backend=name)
+    criterion = weighted(d_s, d_t, betas, backend=name)
     compiled = torch.compile(lambda *z: criterion(*z, return_terms=True), fullgraph=True, backend="aot_eager")
     z_s, z_t = inputs(d_s, d_t, torch.float32)
     expected, actual = criterion(z_s, z_t, return_terms=True), compiled(z_s, z_t)

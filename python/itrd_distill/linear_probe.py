@@ -55,7 +55,7 @@ def train_probe(
     digests = digests or digests_of(data, model=model)
     features = cached_features(model, data, recipe, directory / FEATURES)
     L.seed_everything(recipe.seed, verbose=False)
-    student = nn.Linear(features.train.features.shape[1], data.num_classes)
+    student = nn.Linear(features.train.__getitems__([(0, 0)]).images.shape[1], data.num_classes)
     _, result = train(recipe, directory, data=features, student=student, digests=digests)
     return result
 
@@ -71,7 +71,9 @@ def cached_features(model: nn.Module, data: ImageData, recipe: Recipe, path: Pat
         lambda: {name: extract(model, images, recipe)["features"] for name, images in splits.items()},
         "name another folder by --out",
     )
-    return data._replace(**{name: FeatureVectors(held[name], images.labels) for name, images in splits.items()})
+    return data._replace(
+        train=FeatureVectors(held["train"], data.train.labels), test=FeatureVectors(held["test"], data.test.labels)
+    )
 
 
 @torch.inference_mode()

@@ -150,7 +150,7 @@ def _probes(recipe: Recipe, comparison: Recipe, runs: Iterable[Recipe | RunResul
         weights = run_folder(out, run.method, run.seed) / "weights.pt"
         yield _Probe(own, weights, run_folder(folder, run.method, run.seed))
     teacher = comparison.teacher
-    own = replace(recipe, student=teacher.model, method="teacher")
+    own = replace(recipe, student=str(teacher.model), method="teacher")
     yield _Probe(own, Path(str(teacher.checkpoint)), folder / "teacher")
 
 

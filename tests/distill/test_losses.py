@@ -48,7 +48,8 @@ def in_float32(model):
 
 def create(name, models, **options):
     torch.manual_seed(0)
-    return create_loss(name, Context(*models, LABELS), **options).double()
+    student, teacher = models
+    return create_loss(name, Context(student, teacher, LABELS), **options).double()
 
 
 FUNCTIONS = {

@@ -39,7 +39,7 @@ def test_features_are_computed_once_for_a_model_and_its_images(data, tmp_path, m
         patch.setattr("itrd_distill.linear_probe.extract", None)
         again = cached_features(model, data, RECIPE, path)
     assert torch.equal(first.train.features, again.train.features)
-    torch.nn.init.ones_(model.blocks[1][1].bias)
+    torch.nn.init.ones_(model.get_parameter("blocks.1.1.bias"))
     other = cached_features(model, data, RECIPE, path)
     assert not torch.equal(first.train.features, other.train.features)
 

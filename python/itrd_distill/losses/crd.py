@@ -23,6 +23,8 @@ class CRDLoss(DistillationLoss):
     """
 
     reads_maps = False
+    z_s: Tensor
+    z_t: Tensor
 
     def __init__(
         self,

@@ -25,10 +25,15 @@ def over_stages(distance: Callable[[Tensor, Tensor], Tensor], student: Outputs, 
 def same_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Pool the larger maps to the size of the smaller."""
     if student.shape[2] > teacher.shape[2]:
-        return F.adaptive_avg_pool2d(student, teacher.shape[2:]), teacher
+        return _pool(student, teacher), teacher
     if student.shape[2] < teacher.shape[2]:
-        return student, F.adaptive_avg_pool2d(teacher, student.shape[2:])
+        return student, _pool(teacher, student)
     return student, teacher
+
+
+def _pool(maps: Tensor, like: Tensor) -> Tensor:
+    height, width = like.shape[2:]
+    return F.adaptive_avg_pool2d(maps, (height, width))
 
 
 def normalised_attention(maps: Tensor) -> Tensor:

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 class NegativeSampler(nn.Module):
     """Draws training images of other classes, uniformly and with replacement."""
 
+    order: Tensor
+    counts: Tensor
+    starts: Tensor
+
     def __init__(self, train_labels: Tensor) -> None:
         super().__init__()
         counts = torch.bincount(train_labels)
@@ -32,6 +36,8 @@ class MemoryBank(nn.Module):
 
     Its type is that of the training, such as bfloat16; the embeddings that it is compared with are float32.
     """
+
+    bank: Tensor
 
     def __init__(self, size: int, width: int, momentum: float) -> None:
         super().__init__()

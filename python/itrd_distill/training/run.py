@@ -9,12 +9,12 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from itrd_distill.data import ImageData, create_data, loader
 from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
+from itrd_distill.processes import is_first
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
 from itrd_distill.training.earlier import Start, check_replaceable, is_of, is_run
@@ -64,7 +64,7 @@ def train(
     """
     quieten_lightning()
     goes_on = checkpoint is not None and is_of(checkpoint, directory)
-    first = rank_zero_only.rank == 0
+    first = is_first()
     with owned(directory):
         if first and not (goes_on and is_run(directory)):
             check_replaceable(directory)
@@ -79,7 +79,7 @@ def train(
         student = student or create_model(recipe.student, data.num_classes)
         check_fit(student, f"student {recipe.student}", data)
         module = assemble(recipe, student, teacher, data)
-        if checkpoint is None and module.loss is not None and module.loss.preparation_epochs:
+        if checkpoint is None and module.loss and module.teacher and module.loss.preparation_epochs:
             prepare(module.loss, module.teacher, data, recipe)
         history = History(report)
         cache = _cache(recipe, module, data)
@@ -116,17 +116,18 @@ def load_inputs(
 def example_outputs(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
     """Outputs of both models for two training images, from which a loss learns the shapes."""
     images = data.train.__getitems__([(0, 0), (0, 1)]).images
-    outputs = []
-    for model in (student, teacher):
+
+    def of(model: nn.Module) -> Outputs:
         with evaluating(model):
-            outputs.append(Outputs(*model(images, return_features=True)))
-    return Context(*outputs, data.train.labels)
+            return Outputs(*model(images, return_features=True))
+
+    return Context(of(student), of(teacher), data.train.labels)
 
 
 def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
     """What is trained: the student, the frozen teacher and the loss between them."""
     loss, criterion = recipe.loss, None
-    if loss.name == "none":
+    if loss.name is None or loss.name == "none":
         teacher = None
     elif teacher is None:
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
@@ -141,7 +142,7 @@ def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data
 
 def _cache(recipe: Recipe, module: Distiller, data: ImageData) -> list[TeacherCache]:
     """The teacher's cache, if one is wanted and its outputs are all that the loss reads; `module` then reads it."""
-    if recipe.teacher.cache is None or module.loss is None or module.loss.reads_maps:
+    if recipe.teacher.cache is None or not module.loss or not module.teacher or module.loss.reads_maps:
         return []
     cache = TeacherCache(Path(recipe.teacher.cache), module.teacher, data, recipe)
     module.teacher_outputs = cache.outputs
@@ -159,9 +160,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback], start: 
     )
     return L.Trainer(
         default_root_dir=directory,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        precision=settings.precision,
+        **settings.machine(),
         max_epochs=settings.epochs,
         logger=loggers(directory),
         callbacks=[*callbacks, checkpoints],
@@ -178,7 +177,7 @@ def _summarise(recipe: Recipe, student: nn.Module, rows: list[Row], record: Reco
     # The first epoch pays for warming up.
     speeds = [row["images_per_second"] for row in rows[1:] or rows]
     return RunResult(
-        method=recipe.method or recipe.loss.name,
+        method=recipe.method or recipe.loss.name or "none",
         seed=recipe.seed,
         test_accuracy=rows[-1]["test_accuracy"],
         images_per_second=statistics.median(speeds),
