@@ -79,8 +79,9 @@ def train(
         student = student or create_model(recipe.student, data.num_classes)
         check_fit(student, f"student {recipe.student}", data)
         module = assemble(recipe, student, teacher, data)
-        if checkpoint is None and module.loss and module.teacher and module.loss.preparation_epochs:
-            prepare(module.loss, module.teacher, data, recipe)
+        loss, taught_by = module.loss, module.teacher
+        if checkpoint is None and loss is not None and taught_by is not None and loss.preparation_epochs:
+            prepare(loss, taught_by, data, recipe)
         history = History(report)
         cache = _cache(recipe, module, data)
         start = Start(directory, goes_on)
@@ -142,9 +143,10 @@ def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data
 
 def _cache(recipe: Recipe, module: Distiller, data: ImageData) -> list[TeacherCache]:
     """The teacher's cache, if one is wanted and its outputs are all that the loss reads; `module` then reads it."""
-    if recipe.teacher.cache is None or not module.loss or not module.teacher or module.loss.reads_maps:
+    loss, teacher = module.loss, module.teacher
+    if recipe.teacher.cache is None or loss is None or teacher is None or loss.reads_maps:
         return []
-    cache = TeacherCache(Path(recipe.teacher.cache), module.teacher, data, recipe)
+    cache = TeacherCache(Path(recipe.teacher.cache), teacher, data, recipe)
     module.teacher_outputs = cache.outputs
     return [cache]
 
