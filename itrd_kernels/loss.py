@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from itrd_kernels import checks, untrained
-from itrd_kernels.functional import itrd_outputs
+from itrd_kernels.functional import ITRDTerms, itrd_outputs
 
 
 class FusedITRDLoss(nn.Module):
@@ -63,12 +63,31 @@ class FusedITRDLoss(nn.Module):
         self._lookout = untrained.Lookout()
         self._lookout.watch(self.embed)
 
-    def forward(self, z_s: Tensor, z_t: Tensor) -> Tensor:
-        """The weighted sum, a scalar (float32; float64 for float64 inputs), of z_s (n, d_s) and z_t (n, d_t)."""
+    def forward(self, z_s: Tensor, z_t: Tensor, *, return_terms: bool = False) -> Tensor | ITRDTerms:
+        """The weighted sum of both terms, on request with the terms themselves, in one fused call.
+
+        Args:
+            z_s: student features (n, student_dim), n ≥ 2; float16, bfloat16, float32 or float64.
+            z_t: teacher features (n, teacher_dim), of z_s' dtype and device; autocast brings both to the wider dtype.
+            return_terms: give the terms too, for a log or to weigh them anew in each step.
+
+        Returns:
+            The total, a scalar (float64 for float64 inputs, else float32); with return_terms=True
+            ITRDTerms(total, correlation, mutual_information), scalars of that dtype: the total weighted, its terms
+            not. Each is differentiable; a term whose weight is 0 is not computed and is a NaN without a gradient.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
+        """
+        if checks.flag("return_terms", return_terms):
+            return ITRDTerms(*self._outputs(z_s, z_t, self.beta_corr, self.beta_mi))
         return self._outputs(z_s, z_t, self.beta_corr, self.beta_mi, total_alone=True)[0]
 
     def terms(self, z_s: Tensor, z_t: Tensor) -> tuple[Tensor, Tensor]:
-        """The two terms (correlation, mutual_information) without their weights, always both."""
+        """(correlation, mutual_information) without their weights and always both, even where a weight is 0.
+
+        For both the total and its terms, `criterion(z_s, z_t, return_terms=True)` computes them once.
+        """
         _, correlation, mutual_information = self._outputs(z_s, z_t, 1.0, 1.0)
         return correlation, mutual_information
 
@@ -89,7 +108,11 @@ class FusedITRDLoss(nn.Module):
         # Only the Gram term of raw features alone leaves the embedding out.
         if raw and beta_mi and not beta_corr:
             total, *terms = itrd_outputs(z_s, z_t, None, *weights)
-            return total + _zero_of(embed, z_s), *terms
+            zero = _zero_of(embed, z_s)
+            if total_alone:
+                return (total + zero,)
+            correlation, mutual_information = terms
+            return total + zero, correlation, mutual_information + zero
         self._lookout(embed)
         z_e, z_raw = embed(z_s), z_s if raw else None
         checks.features("z_e", z_e)

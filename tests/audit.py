@@ -33,7 +33,7 @@ def first_answer(constraints: Path) -> tuple[list[dict], str]:
 
 def ask(service: str, constraints: Path) -> tuple[list[dict], str]:
     """What pip-audit was told of each version: `vulns`, or why it was told nothing; else why it could not ask."""
-    command = [sys.executable, "-m", "pip_audit", "--requirement", constraints, "--no-deps", "--disable-pip"]
+    command = [sys.executable, "-m", "pip_audit", "--requirement", str(constraints), "--no-deps", "--disable-pip"]
     options = ["--vulnerability-service", service, "--format", "json", "--progress-spinner", "off", "--timeout", "10"]
     try:
         done = subprocess.run([*command, *options], capture_output=True, encoding="utf-8", timeout=PATIENCE)

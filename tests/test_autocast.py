@@ -5,6 +5,7 @@ torch.func and forward-mode derivatives on every backend.
 """
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -135,9 +136,10 @@ def test_so_do_exported_formulas(exported_inside):
 @pytest.mark.parametrize("orders", ["ff", "fr", "rf", "ffr", "frf", "rff", "frr"])
 def test_derivatives_of_every_order_agree_in_both_modes(orders):
     z_s, z_t = features(4, 2, torch.float64, 1), features(4, 2, torch.float64, 2)
-    found = exact = partial(gram, backend="auto")
+    found: Any = partial(gram, backend="auto")
+    exact: Any = found
     for mode in orders:
-        found = {"f": torch.func.jacfwd, "r": torch.func.jacrev}[mode](found)
+        found = (torch.func.jacfwd if mode == "f" else torch.func.jacrev)(found)
         exact = torch.func.jacrev(exact)
     torch.testing.assert_close(found(z_s, z_t), exact(z_s, z_t))
 

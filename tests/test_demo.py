@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from itrd_distill.cli import main
+from itrd_distill.commands.demo import METHODS, STUDENT, STUDENT_IMAGES, TEACHER
 from itrd_distill.data import create_data
-from itrd_distill.demo import METHODS, STUDENT, STUDENT_IMAGES, TEACHER
 from itrd_distill.models import create_model
 from itrd_distill.report.styles import styles
 from itrd_distill.training.files import load_model

@@ -1,6 +1,7 @@
 """The embedding that the loss holds: any kind is called as it is, and none goes without a gradient."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def with_a_made_weight(fan_in, fan_out):
     return embed
 
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "casting": (Casting, torch.bfloat16),
     "packed": (Packed, torch.float32),
     "lazy": (lambda fan_in, fan_out: nn.LazyLinear(fan_out), torch.float32),
@@ -80,7 +81,8 @@ def test_embeddings_of_other_kinds_are_called(kind, d_t):
 
 def test_a_hook_of_all_modules_may_cast():
     hook = nn.modules.module.register_module_forward_pre_hook(
-        lambda module, inputs: (inputs[0].float(),) if isinstance(module, nn.Linear) else None
+        # torch's annotation leaves out hooks that change the inputs.
+        lambda module, inputs: (inputs[0].float(),) if isinstance(module, nn.Linear) else None  # type: ignore[arg-type]
     )
     z_s, z_t = features(20, 6, torch.float16, 1), features(20, 8, torch.float32, 2)
     criterion = FusedITRDLoss(6, 8)
@@ -154,7 +156,7 @@ def test_an_unused_lazy_embedding_gets_its_shapes():
 @pytest.mark.parametrize("sharded", ["the embedding", "the criterion", "both"])
 def test_sharded_in_bfloat16(sharded, beta_corr, d_t, process_group):
     criterion = FusedITRDLoss(6, d_t, beta_corr=beta_corr)
-    options = {
+    options: dict[str, Any] = {
         "mesh": init_device_mesh("cpu", (1,)),
         "mp_policy": MixedPrecisionPolicy(param_dtype=torch.bfloat16),
     }

@@ -1,5 +1,7 @@
 """Bad input: each error names the argument, what came and what is expected."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -115,16 +117,21 @@ def test_dimensions(dimension, error):
 
 def test_flags():
     for call in (
-        lambda: FusedITRDLoss(4, 4, log_mi="no"),
-        lambda: mutual_information_loss(Z, Z, log="no"),
+        lambda: FusedITRDLoss(4, 4, log_mi="no"),  # type: ignore[arg-type]  # what the test is about
+        lambda: mutual_information_loss(Z, Z, log="no"),  # type: ignore[arg-type]  # what the test is about
         lambda: itrd_loss(Z, Z, log=None),
     ):
         with pytest.raises(TypeError, match="log(_mi)? must be True or False"):
             call()
 
 
+# NumPy's annotations do not say that these are numbers.
+NUMPY: Any = np.int64(4), np.float32(1.5), np.int64(1)
+
+
 def test_numpy_numbers_are_numbers():
-    assert FusedITRDLoss(np.int64(4), 4, alpha=np.float32(1.5), beta_mi=np.int64(1))(Z, Z).isfinite()
+    width, alpha, weight = NUMPY
+    assert FusedITRDLoss(width, 4, alpha=alpha, beta_mi=weight)(Z, Z).isfinite()
     with pytest.raises(ValueError, match="alpha must be finite"):
         FusedITRDLoss(4, 4, alpha=10**400)
 
@@ -143,7 +150,7 @@ def test_nested_and_float64_under_autocast():
 
 def test_embedding_must_be_a_module():
     with pytest.raises(TypeError, match="embed must be a torch.nn.Module or None"):
-        FusedITRDLoss(4, 4, embed=lambda z: z)
+        FusedITRDLoss(4, 4, embed=lambda z: z)  # type: ignore[arg-type]  # what the test is about
 
 
 def test_backend_names():

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -213,6 +214,7 @@ def test_cuda_graph(gpu_backend):
         total = itrd_loss(*leaves, backend=gpu_backend).total
         return total, *torch.autograd.grad(total, leaves)
 
+    captured: Any
     replay, captured = capture(run)
     fresh = on_gpu(128, 64, 32, torch.float32)
     with torch.no_grad():

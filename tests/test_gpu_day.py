@@ -308,7 +308,7 @@ def test_report_shows_what_is_bad(tmp_path):
         "sections": {"right": {"parity": record("failed", "1", [fault]), "first_times": record("passed", "1", rows)}},
     }
     *_, page = report.write(found, tmp_path)
-    page = page.read_text()
-    assert "| CUDA C++ | float32 | 1 | 0 | 0 | 1 |" in page
-    assert "- float32 2×1 student: total: worst at []" in page
-    assert "plain ÷ Triton: geometric mean 0.50" in page
+    text = page.read_text()
+    assert "| CUDA C++ | float32 | 1 | 0 | 0 | 1 |" in text
+    assert "- float32 2×1 student: total: worst at []" in text
+    assert "plain ÷ Triton: geometric mean 0.50" in text

@@ -19,7 +19,7 @@ def offences(source: str) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
             case ast.Name() | ast.Attribute():
-                wrong = FORBIDDEN.fullmatch(_name(node, imported))
+                wrong: object = FORBIDDEN.fullmatch(_name(node, imported))
             case ast.Call():
                 wrong = _is_unsafe(node, imported) or _is_text_of_any_encoding(node, imported)
             case _:

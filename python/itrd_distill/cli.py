@@ -190,19 +190,19 @@ def _recipes_parser() -> ArgumentParser:
 
 
 def _recipes(settings: Namespace, _: list[str]) -> None:
-    from itrd_distill.recipes import names
+    from itrd_distill.commands.recipes import recipes_command
 
-    print("\n".join(name for name in names() if settings.text in name))
+    recipes_command(settings.text)
 
 
 def _demo(settings: Namespace, _: list[str]) -> None:
-    from itrd_distill.demo import demo
+    from itrd_distill.commands.demo import demo_command
 
-    demo(settings.seeds, settings.epochs, settings.out)
+    demo_command(settings.seeds, settings.epochs, settings.out)
 
 
 def _train(settings: Namespace, _: list[str]) -> None:
-    from itrd_distill.training.command import train_command
+    from itrd_distill.commands.train import train_command
 
     recipe = _recipe(settings)
     recipe.try_out()
@@ -213,7 +213,7 @@ def _train(settings: Namespace, _: list[str]) -> None:
 
 
 def _probe(settings: Namespace, _: list[str]) -> None:
-    from itrd_distill.probe import probe_command
+    from itrd_distill.commands.probe import probe_command
 
     recipe = _recipe(settings)
     if recipe.loss.name != "none":
@@ -231,7 +231,7 @@ def _say_unused(recipe: Recipe, why: str) -> None:
 
 
 def _compare(settings: Namespace, arguments: list[str]) -> None:
-    from itrd_distill.compare_command import compare_command
+    from itrd_distill.commands.compare import compare_command
 
     parser = compare_parser()
 

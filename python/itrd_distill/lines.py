@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from itrd_distill.processes import is_first
+
 # Of a character: controls, and what else ends a line.
 NO_TEXT = ("Cc", "Zl", "Zp")
 
 
 def say(text: str) -> None:
     """Print `itrd-distill: text` on standard error; of several processes the first alone speaks."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    if rank_zero_only.rank == 0:
+    if is_first():
         print(line(text), file=sys.stderr, flush=True)
 
 

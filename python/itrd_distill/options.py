@@ -69,7 +69,7 @@ def misfit(name: str, value: object, hint: Any) -> str:
     return "" if _fits(value, hint) else f"{name} must be {expected(hint)}, got {value!r}"
 
 
-def check_fields(settings: object, prefix: str = "") -> None:
+def check_fields(settings: Any, prefix: str = "") -> None:
     """`check` every field of a dataclass."""
     hints = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):

@@ -7,7 +7,12 @@ from typing import Any
 
 from itrd_distill.report import versions
 from itrd_distill.training.files import write_atomically
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
+
+
+def run_folder(out: Path, method: str | None, seed: int) -> Path:
+    """Where a comparison, or its probes, leave the run of one method and seed."""
+    return out / str(method) / f"seed{seed}"
 
 
 def write_results(path: Path, dataset: str, teacher: dict[str, Any], student: str, runs: list[RunResult], command: str):

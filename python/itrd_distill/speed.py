@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from typing import cast
 
 import torch
 from lightning.fabric import Fabric
@@ -23,7 +24,7 @@ def measure_speeds(
     The teacher is run even where the recipe takes its outputs from a cache; one process, without Lightning's loop.
     """
     first = next(iter(recipes.values()))
-    fabric = Fabric(accelerator=first.trainer.accelerator, devices=1, precision=first.trainer.precision)
+    fabric = Fabric(**{**first.trainer.machine(), "devices": 1})
     prepared = {name: _prepare(recipe, data, teacher, fabric) for name, recipe in recipes.items()}
     for module, optimizer in prepared.values():
         _train_for(0, module, optimizer, fabric, first, data)  # warms up
@@ -33,11 +34,14 @@ def measure_speeds(
     return speeds
 
 
-def _prepare(recipe: Recipe, data: ImageData, teacher: nn.Module | None, fabric: Fabric):
+def _prepare(
+    recipe: Recipe, data: ImageData, teacher: nn.Module | None, fabric: Fabric
+) -> tuple[Distiller, torch.optim.Optimizer]:
     torch.manual_seed(recipe.seed)
     module = assemble(recipe, create_model(recipe.student, data.num_classes), teacher, data)
-    module = fabric.strategy.precision.convert_module(module).to(fabric.device).train()
-    return module, recipe.optimizer.create(module)
+    # What is converted stays the same module, which Lightning's annotation does not say.
+    converted = cast(Distiller, fabric.strategy.precision.convert_module(module)).to(fabric.device).train()
+    return converted, recipe.optimizer.create(converted)
 
 
 def _train_for(

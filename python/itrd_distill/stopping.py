@@ -33,7 +33,7 @@ _ADVICE = {
 # As long as `train` has written no checkpoint, what its folder held before is there again, and --resume would go on
 # with that.
 _ADVICE_BEFORE = "it had written no checkpoint yet: the same command again begins as it did"
-_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 # How the first process ends the others, which end those that load images for them.
 _END = getattr(signal, "SIGUSR2", signal.SIGTERM)
 # Tells the processes that Lightning starts, with the same command, whom they follow.

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from itrd_distill.data import ImageData, create_data, loader
+from itrd_distill.linear_probe import train_probe
 from itrd_distill.models import create_model
-from itrd_distill.probe import train_probe
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page, write_plots
-from itrd_distill.results import write_results
+from itrd_distill.results import run_folder, write_results
 from itrd_distill.training.files import load_model
 from itrd_distill.training.matching import check_fit
 from itrd_distill.training.ownership import InUse, owned
@@ -146,11 +146,11 @@ def _probes(recipe: Recipe, comparison: Recipe, runs: Iterable[Recipe | RunResul
     """Those of all students, and the teacher's after them."""
     folder = out / f"probe-{recipe.data.name}"
     for run in runs:
-        place = Path(str(run.method), f"seed{run.seed}")
         own = replace(recipe, method=run.method, seed=run.seed)
-        yield _Probe(own, out / place / "weights.pt", folder / place)
+        weights = run_folder(out, run.method, run.seed) / "weights.pt"
+        yield _Probe(own, weights, run_folder(folder, run.method, run.seed))
     teacher = comparison.teacher
-    own = replace(recipe, student=teacher.model, method="teacher")
+    own = replace(recipe, student=str(teacher.model), method="teacher")
     yield _Probe(own, Path(str(teacher.checkpoint)), folder / "teacher")
 
 

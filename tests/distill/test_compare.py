@@ -60,7 +60,7 @@ def test_the_teacher_is_trained_on_all_images_by_its_own_recipe(folder):
 
 def test_finished_runs_are_not_run_again(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("itrd_distill.compare.train", None)
+    monkeypatch.setattr("itrd_distill.comparison.train", None)
     compare("--methods", "kd", "itrd", "--seeds", "2", "--trainer.epochs", "2", "--data.workers", "1")
     assert capsys.readouterr().out.count("(finished before)") == 4
 
@@ -86,7 +86,7 @@ def test_other_settings_do_not_pass_for_finished(folder, monkeypatch):
 
 def test_a_method_that_cannot_be_trained_is_named_before_the_others_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("itrd_distill.compare.train", None)
+    monkeypatch.setattr("itrd_distill.comparison.train", None)
     torch.save(create_model("convnet_32_64", 7).state_dict(), "teacher.pt")
     with pytest.raises(SystemExit, match="loss kd compares logits, but the teacher has 7 classes and the student 10"):
         compare("--methods", "itrd", "kd", "--seeds", "1", "--teacher.checkpoint", "teacher.pt")
@@ -104,7 +104,7 @@ def test_a_sweep_draws_accuracy_against_the_setting(folder, monkeypatch):
 
 def test_students_are_probed_and_speeds_measured_apart(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("itrd_distill.compare.measure_speeds", lambda *_: {"kd": [11.0, 22.0], "crd": [33.0, 44.0]})
+    monkeypatch.setattr("itrd_distill.comparison.measure_speeds", lambda *_: {"kd": [11.0, 22.0], "crd": [33.0, 44.0]})
     arguments = ["--methods", "kd", "crd", "--seeds", "2", "--trainer.epochs", "2", "--probe", "digits"]
     compare(*arguments, "--speed-seconds", "3")
     out = folder / "runs" / "compare" / PAIR
@@ -120,7 +120,7 @@ def test_students_are_probed_and_speeds_measured_apart(folder, monkeypatch):
     assert "Teacher" in page
     assert "images / s" not in page
     # Both again: nothing is left to train.
-    monkeypatch.setattr("itrd_distill.compare.train", None)
+    monkeypatch.setattr("itrd_distill.comparison.train", None)
     monkeypatch.setattr("itrd_distill.transfer.train_probe", None)
     compare(*arguments, "--teacher.cache", "cache")
     page = (out / "report.html").read_text()
@@ -154,8 +154,8 @@ def test_download_holds_for_students_teacher_and_probe(download, monkeypatch):
         seen.extend([*recipes.values(), transfer_to])
         seen.append(command)
 
-    monkeypatch.setattr("itrd_distill.compare_command.train_command", train_command)
-    monkeypatch.setattr("itrd_distill.compare_command.compare", compared)
+    monkeypatch.setattr("itrd_distill.commands.compare.train_command", train_command)
+    monkeypatch.setattr("itrd_distill.commands.compare.compare", compared)
     compare("--methods", "kd", *download, "--data.root", "elsewhere", "--probe", "digits")
     *recipes, command = seen
     assert [(recipe.data.download, recipe.data.root) for recipe in recipes] == [(bool(download), "elsewhere")] * 3
@@ -167,7 +167,7 @@ def test_download_holds_for_students_teacher_and_probe(download, monkeypatch):
 
 def test_the_probe_is_of_the_student_that_is_trained(monkeypatch):
     seen = []
-    monkeypatch.setattr("itrd_distill.compare_command.compare", lambda *_, transfer_to, **__: seen.append(transfer_to))
+    monkeypatch.setattr("itrd_distill.commands.compare.compare", lambda *_, transfer_to, **__: seen.append(transfer_to))
     compare("--methods", "kd", "--student", "convnet_32_64", "--probe", "digits")
     assert seen[0].student == "convnet_32_64"
 

@@ -4,6 +4,7 @@ import gzip
 import itertools
 import pickle
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_cifar_is_read_in_its_own_normalisation(name, classes, tmp_path, monkeyp
 def test_packed_jpeg_is_unpacked(tmp_path):
     colours = [(250, 5, 5), (5, 250, 5), (5, 5, 250)]
     files = [jpeg(colour) for colour in colours]
-    arrays = {"classes": np.array(["r", "g", "b"])}
+    arrays: dict[str, Any] = {"classes": np.array(["r", "g", "b"])}
     for split, order in (("train", [0, 1, 2, 1]), ("test", [2, 0])):
         chosen = [files[i] for i in order]
         arrays |= {
@@ -209,7 +210,8 @@ def test_packed_jpeg_is_unpacked(tmp_path):
     assert (data.name, data.num_classes) == ("colours (JPEG)", 3)
     for dataset in (data.train, data.test):
         assert dataset.images.float().mean((2, 3)).argmax(1).tolist() == dataset.labels.tolist()
-    np.savez(tmp_path / "lacking.npz", **{k: v for k, v in arrays.items() if k != "test_labels"})
+    del arrays["test_labels"]
+    np.savez(tmp_path / "lacking.npz", **arrays)
     with pytest.raises(ValueError, match="lacks the arrays test_labels"):
         create_data("packed_jpeg", tmp_path, file="lacking.npz")
 
@@ -262,7 +264,7 @@ FILES = {
 @pytest.mark.parametrize("name", sorted(set(data_names()) - {"digits"}))
 def test_missing_files_are_named(name, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_DEBIAN_FASHION_MNIST", tmp_path)
-    options = {"file": "none.npz"} if name == "packed_jpeg" else {}
+    options: dict[str, Any] = {"file": "none.npz"} if name == "packed_jpeg" else {}
     with pytest.raises(FileNotFoundError, match=FILES[name]):
         create_data(name, tmp_path / "nowhere", **options)
 

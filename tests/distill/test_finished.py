@@ -43,7 +43,7 @@ def test_a_comparison_takes_no_run_of_another_teacher_or_other_images_for_finish
     # Without a distillation loss neither the teacher nor options are looked at.
     compare("--methods", "none", *compared[3:], "--loss.options.temperature", "3")
     assert "(finished before)" in capsys.readouterr().out
-    monkeypatch.setattr("itrd_distill.compare.create_data", other_images)
+    monkeypatch.setattr("itrd_distill.comparison.create_data", other_images)
     with pytest.raises(SystemExit, match="none/seed0 holds a run with other settings .*the images, digest"):
         compare(*compared)
 
@@ -62,7 +62,7 @@ def test_a_comparison_names_a_damaged_file_and_takes_older_runs_on_trust(compare
 
 def test_a_probe_of_other_weights_is_not_finished(compared, tmp_path, monkeypatch):
     small = Recipe(data=DataSettings(options={"train_images": 100}), trainer=TrainerSettings(1, "cpu"))
-    monkeypatch.setattr("itrd_distill.compare_command._probe", lambda *_: small)
+    monkeypatch.setattr("itrd_distill.commands.compare._probe", lambda *_: small)
     compare(*compared, "--probe", "digits")
     weights = tmp_path / "out" / "kd" / "seed0" / "weights.pt"
     held = torch.load(weights, weights_only=True)
@@ -80,7 +80,7 @@ def test_two_comparisons_side_by_side_share_their_runs(compared, tmp_path, monke
         compare(*compared)
     real = train
     monkeypatch.setattr(
-        "itrd_distill.compare.train", lambda *given, **options: (lock.release(), real(*given, **options))[1]
+        "itrd_distill.comparison.train", lambda *given, **options: (lock.release(), real(*given, **options))[1]
     )
     shutil.rmtree(tmp_path / "out" / "none")
     compare("--methods", "kd", "none", *compared[3:])
@@ -121,8 +121,8 @@ def test_every_folder_is_looked_at_before_the_first_is_written_into(spoil, optio
     if spoil is not None:
         spoil(out / "kd" / "seed0")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    monkeypatch.setattr("itrd_distill.compare.train", None)
-    monkeypatch.setattr("itrd_distill.compare_command.train_command", None)
+    monkeypatch.setattr("itrd_distill.comparison.train", None)
+    monkeypatch.setattr("itrd_distill.commands.compare.train_command", None)
     with pytest.raises(SystemExit, match=message) as refused:
         compare("--methods", "itrd", "none", "kd", *compared[3:], *options)
     assert len(str(refused.value).splitlines()) == 1
@@ -148,7 +148,7 @@ def test_a_run_without_its_weights_is_completed_as_a_probe_says(compared):
 )
 def test_what_a_later_part_needs_is_looked_for_first(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("itrd_distill.compare_command.train_command", None)
+    monkeypatch.setattr("itrd_distill.commands.compare.train_command", None)
     with pytest.raises(SystemExit, match=message):
         compare("--methods", "kd", *arguments)
     assert not (tmp_path / "runs" / "digits").exists()

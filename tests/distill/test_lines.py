@@ -13,7 +13,7 @@ from rich.console import Console
 from itrd_distill import lines
 from itrd_distill.cli import main
 from itrd_distill.report import Model, summarise, table
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 ODD = "[red]T=4[/red] :smile: \\alpha_1 $x$ <b>ü"
 

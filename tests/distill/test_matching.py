@@ -15,8 +15,8 @@ from itrd_distill.cli import main
 from itrd_distill.data import create_data, loader
 from itrd_distill.data.decode import UnreadableImage, decode
 from itrd_distill.data.images import FileImages, ImageData, MemoryImages
+from itrd_distill.linear_probe import cached_features
 from itrd_distill.models import create_model
-from itrd_distill.probe import cached_features
 from itrd_distill.training.matching import check_fit, load_teacher
 from itrd_distill.training.run import train
 from itrd_distill.training.settings import DataSettings, LossSettings, Recipe, TeacherSettings, TrainerSettings

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import naive_models as naive
 import numpy as np
@@ -196,7 +197,8 @@ def test_binary_convolution_multiplies_signs(size, stride):
     torch.manual_seed(0)
     layer = BinaryConv2d(4, 6, size, stride).double()
     a = torch.randn(2, 4, 6, 6, dtype=torch.float64)
-    expected = naive_binary_conv(a.numpy(), *(p.detach().numpy() for p in (layer.weight, layer.scale)), stride)
+    weight, scale = (p.detach().numpy() for p in (layer.weight, layer.scale))
+    expected = naive_binary_conv(a.numpy(), weight, scale, stride)
     for training in (True, False):
         np.testing.assert_allclose(layer.train(training)(a).detach().numpy(), expected, rtol=1e-12)
 
@@ -252,7 +254,7 @@ def test_weights_beyond_the_quantile_get_no_gradient(tau, passes, monkeypatch):
 
 
 def test_progress_moves_tau_along_an_exponential():
-    model = create_model("resnet18A_1bit", 10)
+    model: Any = create_model("resnet18A_1bit", 10)
     for share, tau in ((0.0, 0.85), (1.0, 0.99), (0.5, 0.85 + 0.14 * (math.e**0.5 - 1) / (math.e - 1))):
         model.set_progress(share)
         (found,) = {module.tau for module in model.modules() if isinstance(module, BinaryConv2d)}

@@ -13,7 +13,7 @@ from filelock import FileLock
 from small_runs import SMALL, content, start
 
 from itrd_distill.cli import main
-from itrd_distill.demo import demo
+from itrd_distill.commands.demo import demo_command
 from itrd_distill.training import finite
 from itrd_distill.training.earlier import Start, is_run
 from itrd_distill.training.ownership import InUse, owned
@@ -162,7 +162,7 @@ def test_a_second_start_says_who_holds_the_folder(run):
         with pytest.raises(SystemExit, match="in use by process 17"):
             main(["probe", "--weights", str(folder / "weights.pt"), "--student", "convnet_8_16", "--out", str(folder)])
         with pytest.raises(InUse, match="in use by process 17"):
-            demo(1, 1, folder)
+            demo_command(1, 1, folder)
     (folder / "in_use.txt").unlink()
     assert content(folder) == before
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from itrd_distill.cli import main
+from itrd_distill.linear_probe import cached_features, extract, train_probe
 from itrd_distill.models import create_model
-from itrd_distill.probe import cached_features, extract, train_probe
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 from itrd_distill.training.settings import DataSettings, Recipe, TrainerSettings
 
 RECIPE = Recipe(
@@ -36,10 +36,10 @@ def test_features_are_computed_once_for_a_model_and_its_images(data, tmp_path, m
     model, path = create_model("convnet_8_16", 7), tmp_path / "features.pt"
     first = cached_features(model, data, RECIPE, path)
     with monkeypatch.context() as patch:
-        patch.setattr("itrd_distill.probe.extract", None)
+        patch.setattr("itrd_distill.linear_probe.extract", None)
         again = cached_features(model, data, RECIPE, path)
     assert torch.equal(first.train.features, again.train.features)
-    torch.nn.init.ones_(model.blocks[1][1].bias)
+    torch.nn.init.ones_(model.get_parameter("blocks.1.1.bias"))
     other = cached_features(model, data, RECIPE, path)
     assert not torch.equal(first.train.features, other.train.features)
 

@@ -93,7 +93,7 @@ def test_a_data_set_may_leave_teachers_to_another_and_have_its_own_for_a_student
 
 def test_download_is_a_word(monkeypatch):
     seen = []
-    monkeypatch.setattr("itrd_distill.training.command.train_command", lambda recipe, *_: seen.append(recipe))
+    monkeypatch.setattr("itrd_distill.commands.train.train_command", lambda recipe, *_: seen.append(recipe))
     main(["train", "--download", "--recipe", "cifar100/vgg8"])
     main(["train", "--recipe", "cifar100/vgg8", "--download"])
     main(["train", "--recipe", "cifar100/vgg8"])

@@ -9,7 +9,7 @@ from itrd_distill.report import summarise
 from itrd_distill.report.page import Experiment, Model, headline, write_page, write_plots
 from itrd_distill.report.plots import Sweep
 from itrd_distill.report.styles import styles
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 
 def run(method, seed, accuracy, speed=1000.0, **terms):

@@ -27,7 +27,8 @@ def test_methods_take_turns(models, monkeypatch):
         return float(len(turns))
 
     monkeypatch.setattr(speed, "_train_for", noted)
-    found = speed.measure_speeds(RECIPES, *models, rounds=2, seconds=0.5)
+    data, teacher = models
+    found = speed.measure_speeds(RECIPES, data, teacher, rounds=2, seconds=0.5)
     each = ["NoneType", "KDLoss", "ITRDLoss"]
     assert turns == [(seconds, name) for seconds in (0, 0.5, 0.5) for name in each]
     assert found == {"none": [4.0, 7.0], "kd": [5.0, 8.0], "itrd": [6.0, 9.0]}
@@ -40,16 +41,17 @@ def test_what_is_measured_is_training(precision, models, monkeypatch):
 
     def noted(*arguments):
         prepared = prepare(*arguments)
-        modules.append((prepared[0], prepared[0].student.fc.weight.detach().clone()))
+        modules.append((prepared[0], prepared[0].student.get_parameter("fc.weight").detach().clone()))
         return prepared
 
     monkeypatch.setattr(speed, "_prepare", noted)
     recipes = {name: replace(r, trainer=replace(r.trainer, precision=precision)) for name, r in RECIPES.items()}
-    found = speed.measure_speeds(recipes, *models, rounds=1, seconds=0.05)
+    data, teacher = models
+    found = speed.measure_speeds(recipes, data, teacher, rounds=1, seconds=0.05)
     assert all(values[0] > 0 for values in found.values())
     for module, before in modules:
         assert module.training
-        assert not torch.equal(module.student.fc.weight, before)
+        assert not torch.equal(module.student.get_parameter("fc.weight"), before)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16-true", torch.bfloat16), ("64-true", torch.float64)])

@@ -15,7 +15,7 @@ from itrd_distill.data import MemoryImages, create_data
 from itrd_distill.losses import Outputs, create_loss
 from itrd_distill.models import Features, create_model
 from itrd_distill.training.provenance import data_digest, fingerprint
-from itrd_distill.training.run import probe, train
+from itrd_distill.training.run import example_outputs, train
 from itrd_distill.training.settings import DataSettings, LossSettings, Recipe, TeacherSettings, TrainerSettings
 
 RECIPE = Recipe(
@@ -85,7 +85,7 @@ def test_other_seeds_teachers_and_images_have_files_of_their_own(data, teacher, 
 def test_a_loss_that_says_it_reads_no_maps_reads_none(loss, data, teacher, tmp_path):
     student = create_model("convnet_8_16", 10)
     options = {"negatives": 9} if loss in ("crd", "wcord") else {}
-    criterion = create_loss(loss, probe(student, teacher, data), **options)
+    criterion = create_loss(loss, example_outputs(student, teacher, data), **options)
     batch = data.train.__getitems__([(0, i) for i in range(8)])
     with torch.no_grad():
         outputs = Outputs(*teacher.eval()(batch.images, return_features=True))

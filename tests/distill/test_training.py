@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from itrd_distill.data import create_data
-from itrd_distill.losses import Outputs, create_loss, loss_names
+from itrd_distill.losses import DistillationLoss, Outputs, create_loss, loss_names
 from itrd_distill.models import create_model
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.preparation import prepare
-from itrd_distill.training.run import RunResult, probe, train
+from itrd_distill.training.result import RunResult
+from itrd_distill.training.run import example_outputs, train
 from itrd_distill.training.settings import (
     DataSettings,
     LossSettings,
@@ -51,7 +52,7 @@ def assert_equal_states(a, b):
 
 
 def module_for(student, teacher, data, loss):
-    criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+    criterion = create_loss(loss.name, example_outputs(student, teacher, data), **loss.options)
     return Distiller(student, teacher, criterion, 10, OptimizerSettings(), loss.cross_entropy_weight)
 
 
@@ -123,7 +124,7 @@ def test_seed_fixes_everything(data, teacher, tmp_path):
         for i, seed in enumerate((3, 3, 4))
     ]
     assert_equal_states(state(runs[0]), state(runs[1]))
-    assert (runs[0].fc.weight - runs[2].fc.weight).abs().max() > 1e-3
+    assert (state(runs[0])["fc.weight"] - state(runs[2])["fc.weight"]).abs().max() > 1e-3
 
 
 def test_result_is_read_back(data, tmp_path):
@@ -137,7 +138,7 @@ def test_result_is_read_back(data, tmp_path):
 def test_a_loss_needs_a_teacher(data):
     student = create_model("convnet_8_16", 10)
     with pytest.raises(ValueError, match="needs a teacher"):
-        Distiller(student, None, object(), 10, OptimizerSettings())
+        Distiller(student, None, DistillationLoss(), 10, OptimizerSettings())
 
 
 def test_plain_training_asks_for_no_teachers_weights(data, tmp_path):
@@ -158,15 +159,16 @@ def test_channels_last_changes_nothing_but_rounding(tmp_path):
     recipe = Recipe(student="resnet8", data=DataSettings(batch_size=10), trainer=TrainerSettings(1, "cpu"))
     plain, _ = train(recipe, tmp_path / "plain", data=data)
     other, _ = train(replace(recipe, trainer=replace(recipe.trainer, channels_last=True)), tmp_path / "last", data=data)
-    assert other.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert not plain.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    weights = [run.get_parameter("conv1.weight") for run in (other, plain)]
+    assert weights[0].is_contiguous(memory_format=torch.channels_last)
+    assert not weights[1].is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(other.state_dict(), plain.state_dict(), rtol=1e-2, atol=1e-3)
 
 
 def test_probe_leaves_the_models_alone(data, teacher):
     student = create_model("convnet_8_16", 10).train()
     before = state(student)
-    context = probe(student, teacher, data)
+    context = example_outputs(student, teacher, data)
     assert_equal_states(before, state(student))
     assert student.training
     assert isinstance(context.student, Outputs)
@@ -200,7 +202,7 @@ def test_every_method_trains_all_it_holds(loss, data, teacher, tmp_path):
 def test_preparation_lowers_the_reconstruction_error_and_freezes(data, teacher):
     recipe = replace(RECIPE, loss=LossSettings("ft"), data=DataSettings(batch_size=16))
     student = create_model("convnet_8_16", 10)
-    loss = create_loss("ft", probe(student, teacher, data), preparation_epochs=25)
+    loss = create_loss("ft", example_outputs(student, teacher, data), preparation_epochs=25)
     images = data.train.__getitems__([(0, i) for i in range(100)]).images
     with torch.no_grad():
         outputs = Outputs(*teacher.eval()(images, return_features=True))

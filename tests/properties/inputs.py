@@ -2,6 +2,7 @@
 bulk of their numbers comes from its seed. `Case(...)` as it is printed can be pasted into a test, or an interpreter."""
 
 from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 import torch
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ class Record:
     """Shows what differs from the defaults, as what makes it again."""
 
     def __repr__(self) -> str:
-        said = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        said = {f.name: getattr(self, f.name) for f in fields(cast(Any, self)) if getattr(self, f.name) != f.default}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in said.items())})"
 
     def _repr_pretty_(self, printer, cycle) -> None:

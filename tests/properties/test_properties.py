@@ -3,6 +3,7 @@ and what the losses do not feel. A later loss joins by its line in losses.py."""
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def test_nan_and_infinity_surface(backend, loss, record_property):
         value = run(case, backend, tensors).value
         assert not value.isfinite(), f"the loss is {value.item()}"
 
-    where = {name: st.integers(0, 300) for name in ("which", "row", "column")}
+    where: dict[str, Any] = {name: st.integers(0, 300) for name in ("which", "row", "column")}
     bad = st.sampled_from([torch.nan, torch.inf, -torch.inf])
     record_property("cases", hold(check, backend, 0.2, case=cases(loss, LARGEST[backend]), **where, bad=bad))
 

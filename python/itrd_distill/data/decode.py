@@ -35,9 +35,9 @@ def decode(file: Path | BytesIO, called: str) -> Image.Image:
             return image.convert("RGB")
     # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError and others.
     except Exception as error:
-        if isinstance(error, UnidentifiedImageError):
-            error = "it is of no format that Pillow knows"
-        told = " ".join(str(error).split()) or type(error).__name__
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is of no format that Pillow knows" if unknown else str(error)
+        told = " ".join(reason.split()) or type(error).__name__
         raise UnreadableImage(
             f"{' '.join(called.split())} cannot be read as an image ({told}); mend or remove it"
         ) from None

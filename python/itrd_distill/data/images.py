@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # stands in for tuple.index, which nobody calls
 
 
 class Images(Dataset):
@@ -85,10 +85,10 @@ class FileImages(Images):
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
         images, transform = [], self.transform if self.augmented else self.plain
-        for epoch, index in keys:
-            image = decode(self.files[index], str(self.files[index]))
+        for epoch, i in keys:
+            image = decode(self.files[i], str(self.files[i]))
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(draw(self.seed, epoch, np.array([index]))[0] >> np.uint64(1)))
+                torch.manual_seed(int(draw(self.seed, epoch, np.array([i]))[0] >> np.uint64(1)))
                 images.append(transform(image))
         index = torch.tensor([i for _, i in keys])
         return Batch(torch.stack(images), self.labels[index], index)
@@ -159,5 +159,6 @@ def loader(
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
+    # `Images` give whole batches, where DataLoader expects a list of samples.
     return batch

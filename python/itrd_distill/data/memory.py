@@ -56,7 +56,8 @@ def _mean_and_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(images.shape[1]):
-        counts = sum(torch.bincount(part[:, channel].flatten(), minlength=256) for part in images.split(4096))
+        parts = [torch.bincount(part[:, channel].flatten(), minlength=256) for part in images.split(4096)]
+        counts = torch.stack(parts).sum(0)
         mean = (counts * values).sum() / counts.sum()
         means.append(mean.item())
         deviations.append(((counts * (values - mean).square()).sum() / (counts.sum() - 1)).sqrt().item())

@@ -38,9 +38,9 @@ def read_packed(path: Path, size: int | None) -> tuple[list[Split], int]:
         for part, array in (("offsets", offsets), ("labels", labels)):
             _want(path, f"{split}_{part}", array, array.ndim == 1 and array.dtype.kind in "iu", "(N,) of whole numbers")
         _check_offsets(path, split, offsets, len(jpeg))
-        labels = torch.from_numpy(labels.astype(np.int64))
-        check_split(len(offsets) - 1, labels, classes, f"{path}: {split}_offsets", f"{path}: {split}_labels")
-        splits.append((_unpack(jpeg, offsets, size, f"{path}: {split} image"), labels))
+        classified = torch.from_numpy(labels.astype(np.int64))
+        check_split(len(offsets) - 1, classified, classes, f"{path}: {split}_offsets", f"{path}: {split}_labels")
+        splits.append((_unpack(jpeg, offsets, size, f"{path}: {split} image"), classified))
     return splits, classes
 
 

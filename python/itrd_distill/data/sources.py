@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ from itrd_distill.data.packed import read_packed
 from itrd_distill.options import Count, Line
 
 # What the CRD benchmark normalises with: its teachers' checkpoints expect it.
-_CIFAR100 = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
-_CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+_CIFAR100: dict[str, Any] = {"mean": (0.5071, 0.4867, 0.4408), "std": (0.2675, 0.2565, 0.2761)}
+_CIFAR10: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -61,8 +62,9 @@ def fashion_mnist(root: Path, download: bool, size: Count = 32, train_images: Co
             datasets.FashionMNIST(root, download=True)
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     for folder in (root, root / "FashionMNIST" / "raw", _DEBIAN_FASHION_MNIST):
-        files = [next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names]
-        if None not in files:
+        found = (next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None) for name in names)
+        files = [path for path in found if path is not None]
+        if len(files) == len(names):
             train, test = _read_grey(*files[:2]), _read_grey(*files[2:])
             return in_memory("Fashion-MNIST", train, test, 10, size=size, train_images=train_images)
     raise _missing(
@@ -86,8 +88,10 @@ def tiny_imagenet(root: Path, download: bool, size: Count = 32, train_images: Co
             raise ValueError(f"{folder / 'train' / name} holds no *.JPEG: remove the class, or put its images there")
         train += [(file, i) for file in files]
     test = _annotated(annotations, classes)
-    splits = [(_decode([f for f, _ in held], size), torch.tensor([i for _, i in held])) for held in (train, test)]
-    return in_memory("TinyImageNet", *splits, len(classes), train_images=train_images)
+    decoded_train, decoded_test = (
+        (_decode([f for f, _ in held], size), torch.tensor([i for _, i in held])) for held in (train, test)
+    )
+    return in_memory("TinyImageNet", decoded_train, decoded_test, len(classes), train_images=train_images)
 
 
 def imagenet(root: Path, download: bool, size: Count = 224) -> ImageData:
@@ -133,8 +137,8 @@ def packed_jpeg(
     path = root / file
     if not path.is_file():
         raise _missing(title, path.parent, f"{path.name} with train_jpeg, train_offsets, train_labels, test_…, classes")
-    splits, num_classes = read_packed(path, size)
-    return in_memory(title, *splits, num_classes, size=size, train_images=train_images)
+    (train, test), num_classes = read_packed(path, size)
+    return in_memory(title, train, test, num_classes, size=size, train_images=train_images)
 
 
 def _cifar(kind: type, root: Path, download: bool, files: str) -> list[tuple[Tensor, Tensor]]:

@@ -1,15 +1,26 @@
-"""Distillation losses by the names that recipes give them; `distances` holds those that are plain functions."""
+"""Distillation losses by the names that recipes give them, each in a file of its own.
+
+The functions kd, fitnet, at, sp, cc, rkd, pkt, ft and nst give the numbers of the CRD benchmark, and the default
+weights of these losses are its weights.
+"""
 
 from collections.abc import Mapping
 
 from itrd_distill.lines import say
-from itrd_distill.losses import distances
-from itrd_distill.losses.adapted import CCLoss, FitNetLoss, FTLoss
+from itrd_distill.losses.at import ATLoss
 from itrd_distill.losses.base import Context, DistillationLoss, Outputs, Terms
-from itrd_distill.losses.contrastive import CRDLoss, WCoRDLoss
-from itrd_distill.losses.direct import ATLoss, KDLoss, NSTLoss, PKTLoss, RKDLoss, SPLoss
+from itrd_distill.losses.cc import CCLoss
+from itrd_distill.losses.crd import CRDLoss
+from itrd_distill.losses.fitnet import FitNetLoss
+from itrd_distill.losses.ft import FTLoss
 from itrd_distill.losses.itrd import ITRDLoss
+from itrd_distill.losses.kd import KDLoss
+from itrd_distill.losses.nst import NSTLoss
+from itrd_distill.losses.pkt import PKTLoss
 from itrd_distill.losses.review import ReviewKDLoss
+from itrd_distill.losses.rkd import RKDLoss
+from itrd_distill.losses.sp import SPLoss
+from itrd_distill.losses.wcord import WCoRDLoss
 from itrd_distill.options import Weight, check_options, parameters_of
 
 __all__ = [
@@ -32,7 +43,6 @@ __all__ = [
     "WCoRDLoss",
     "check_loss",
     "create_loss",
-    "distances",
     "loss_names",
     "loss_options",
 ]

@@ -68,10 +68,3 @@ class DistillationLoss(nn.Module):
     def preparation(self, teacher: Outputs) -> Tensor:
         """What the preparation minimises, from the teacher's outputs alone."""
         raise NotImplementedError
-
-
-def paired_stages(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
-    """The feature maps after the first convolution, in pairs; where one model has more, its first are left out."""
-    own, other = student.features.stages[1:], teacher.features.stages[1:]
-    count = min(len(own), len(other))
-    return list(zip(own[len(own) - count :], other[len(other) - count :], strict=True))

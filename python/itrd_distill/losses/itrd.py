@@ -33,18 +33,7 @@ class ITRDLoss(DistillationLoss):
         self.criterion = FusedITRDLoss(*context.widths, beta_corr, beta_mi, alpha, backend=backend)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        criterion = self.criterion
-        z_s, z_t = student.features.penultimate, teacher.features.penultimate
-        if criterion.beta_corr and criterion.beta_mi:
-            correlation, mutual_information = criterion.terms(z_s, z_t)
-            total = criterion.beta_corr * correlation + criterion.beta_mi * mutual_information
-            return Terms(
-                total, {"correlation": correlation.detach(), "mutual_information": mutual_information.detach()}
-            )
-        # The criterion leaves a term of weight 0 uncomputed, which `terms` would not.
-        total = criterion(z_s, z_t)
-        if criterion.beta_corr:
-            return Terms(total, {"correlation": total.detach() / criterion.beta_corr})
-        if criterion.beta_mi:
-            return Terms(total, {"mutual_information": total.detach() / criterion.beta_mi})
-        return Terms(total, {})
+        found = self.criterion(student.features.penultimate, teacher.features.penultimate, return_terms=True)
+        weights = {"correlation": self.criterion.beta_corr, "mutual_information": self.criterion.beta_mi}
+        # A term of weight 0 is not computed, and there is nothing of it to log.
+        return Terms(found.total, {name: getattr(found, name).detach() for name, weight in weights.items() if weight})

@@ -1,5 +1,7 @@
 """Knowledge review (Chen et al., 2021): the student's stages, fused from the last to the first, learn the teacher's."""
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,16 +25,18 @@ class Fusion(nn.Module):
 
     def __init__(self, fan_in: int, width: int, fan_out: int, fuse: bool) -> None:
         super().__init__()
-        self.enter = nn.Sequential(nn.Conv2d(fan_in, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.leave = nn.Sequential(nn.Conv2d(width, fan_out, 3, padding=1, bias=False), nn.BatchNorm2d(fan_out))
+        enter = nn.Conv2d(fan_in, width, 1, bias=False)
+        leave = nn.Conv2d(width, fan_out, 3, padding=1, bias=False)
+        self.enter = nn.Sequential(enter, nn.BatchNorm2d(width))
+        self.leave = nn.Sequential(leave, nn.BatchNorm2d(fan_out))
         self.attention = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid()) if fuse else None
-        for layer in (self.enter, self.leave):
-            nn.init.kaiming_uniform_(layer[0].weight, a=1)
+        for convolution in (enter, leave):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, stage: Tensor, back: Tensor | None, size: torch.Size) -> tuple[Tensor, Tensor]:
         """(what is compared with the teacher, at the teacher's size; what goes back to the stage before)"""
         fused = self.enter(stage)
-        if self.attention is not None:
+        if self.attention is not None and back is not None:
             back = F.interpolate(back, fused.shape[2:], mode="nearest")
             share = self.attention(torch.cat([fused, back], 1))
             fused = fused * share[:, :1] + back * share[:, 1:]
@@ -69,12 +73,14 @@ class ReviewKDLoss(DistillationLoss):
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Terms:
-        back, distance = None, 0.0
+        back: Tensor | None = None
+        distances = []
         for fusion, stage, target in zip(
             reversed(self.fusions), reversed(_stages(student)), reversed(_stages(teacher)), strict=True
         ):
             compared, back = fusion(stage, back, target.shape[2:])
-            distance = distance + pyramid_distance(compared, target)
+            distances.append(pyramid_distance(compared, target))
+        distance = reduce(torch.add, distances)
         ramp = min(1.0, self.epoch / self.ramp_epochs) if self.ramp_epochs else 1.0
         return Terms(self.weight * ramp * distance, {"review": distance.detach()})
 
@@ -87,8 +93,8 @@ def pyramid_distance(student: Tensor, teacher: Tensor) -> Tensor:
             continue
         weight /= 2
         weights += weight
-        pooled = (F.adaptive_avg_pool2d(maps, size) for maps in (student, teacher))
-        total = total + weight * F.mse_loss(*pooled)
+        pooled_s, pooled_t = (F.adaptive_avg_pool2d(maps, size) for maps in (student, teacher))
+        total = total + weight * F.mse_loss(pooled_s, pooled_t)
     return total / weights
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -27,10 +28,7 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "convnet_8_16": lambda classes: ConvNet((8, 16), classes),
     "convnet_32_64": lambda classes: ConvNet((32, 64), classes),
     # 32×32 colour images, as in the CRD benchmark.
-    **{
-        f"resnet{depth}": lambda classes, depth=depth: ResNet(depth, _NARROW, classes)
-        for depth in (8, 14, 20, 32, 56, 110)
-    },
+    **{f"resnet{depth}": partial(ResNet, depth, _NARROW) for depth in (8, 14, 20, 32, 56, 110)},
     "resnet8x4": lambda classes: ResNet(8, _WIDE, classes),
     "resnet32x4": lambda classes: ResNet(32, _WIDE, classes),
     "wrn_16_1": lambda classes: WideResNet(16, 1, classes),

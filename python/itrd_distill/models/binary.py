@@ -120,7 +120,7 @@ class BinaryBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(fan_out)
         self.conv2 = BinaryConv2d(fan_out, fan_out, 3)
         self.bn2 = nn.BatchNorm2d(fan_out)
-        self.shortcut = nn.Sequential()
+        self.shortcut: nn.Module = nn.Sequential()
         if stride != 1 or fan_in != fan_out:
             self.shortcut = shortcut(fan_in, fan_out, stride)
 

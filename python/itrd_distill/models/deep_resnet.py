@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
 class DeepResNet(nn.Module):
     """Groups of so many blocks each, of 64, 128, 256 and 512 channels, four times as many behind bottlenecks."""
 
-    def __init__(self, block: type[nn.Module], blocks: Sequence[int], num_classes: int) -> None:
+    def __init__(self, block: type[Basic] | type[Bottleneck], blocks: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
@@ -78,6 +78,6 @@ def _shortcut(fan_in: int, fan_out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(fan_in, fan_out, 1, stride, bias=False), nn.BatchNorm2d(fan_out))
 
 
-def _group(block: type[nn.Module], fan_in: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+def _group(block: type[Basic] | type[Bottleneck], fan_in: int, width: int, blocks: int, stride: int) -> nn.Sequential:
     rest = (block(block.expansion * width, width, stride=1) for _ in range(blocks - 1))
     return nn.Sequential(block(fan_in, width, stride), *rest)

@@ -53,9 +53,10 @@ class MobileNetV2(nn.Module):
             self.blocks.append(nn.Sequential(*group))
             fan_in = fan_out
         self.conv2 = nn.Sequential(*_convolution(fan_in, LAST_WIDTH, 1))
-        self.classifier = nn.Sequential(nn.Linear(LAST_WIDTH, num_classes))
+        linear = nn.Linear(LAST_WIDTH, num_classes)
+        self.classifier = nn.Sequential(linear)
         he_normal(self)
-        small_linear(self.classifier[0])
+        small_linear(linear)
 
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor | tuple[Tensor, Features]:
         x = self.conv1(x)

@@ -35,7 +35,8 @@ class VGG(nn.Module):
         # STL-10 and TinyImageNet at 64×64 are halved once more.
         halvings = 4 if x.shape[2] == 64 else 3
         stages = []
-        for i, block in enumerate((self.block0, self.block1, self.block2, self.block3, self.block4)):
+        for i in range(5):
+            block: nn.Module = getattr(self, f"block{i}")
             stages.append(F.relu(block(x)))
             x = F.max_pool2d(stages[-1], 2) if i < halvings else stages[-1]
         return classify(stages[-1], self.classifier, stages, return_features)

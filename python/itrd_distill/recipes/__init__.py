@@ -121,8 +121,10 @@ def _merged(*layers: dict[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             below = result.get(key)
-            both = isinstance(below, dict) and isinstance(value, dict)
-            result[key] = _merged(below, value) if both else deepcopy(value)
+            if isinstance(below, dict) and isinstance(value, dict):
+                result[key] = _merged(below, value)
+            else:
+                result[key] = deepcopy(value)
     return result
 
 

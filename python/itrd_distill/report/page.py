@@ -9,10 +9,10 @@ import jinja2
 
 from itrd_distill.report import plots
 from itrd_distill.report.plots import Sweep
-from itrd_distill.report.styles import styles
+from itrd_distill.report.styles import Style, styles
 from itrd_distill.report.summary import MethodSummary, summarise
 from itrd_distill.training.files import write_atomically
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 
 @dataclass
@@ -70,21 +70,21 @@ def write_page(experiment: Experiment, path: Path) -> None:
         headline=headline(summaries, looks),
         plots=_plots(experiment, looks),
     )
-    write_atomically(path, lambda partial: partial.write_text(page, "utf-8", "backslashreplace"))
+    _write(path, page)
 
 
 def write_plots(experiment: Experiment, folder: Path) -> None:
     """The page's plots as files of their own, NAME.svg."""
     looks = styles([summary.method for summary in summarise(experiment.runs)])
     for plot in _plots(experiment, looks):
-        text = plot.standalone(looks)
-        write_atomically(
-            folder / f"{plot.name}.svg",
-            lambda partial, text=text: partial.write_text(text, "utf-8", "backslashreplace"),
-        )
+        _write(folder / f"{plot.name}.svg", plot.standalone(looks))
 
 
-def _plots(experiment: Experiment, looks: Mapping) -> list[plots.Plot]:
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda partial: partial.write_text(text, "utf-8", "backslashreplace"))
+
+
+def _plots(experiment: Experiment, looks: dict[str, Style]) -> list[plots.Plot]:
     runs = experiment.runs
     found = [plots.accuracy_curves(runs, looks)]
     if experiment.speed:
@@ -103,7 +103,7 @@ def relative_improvements(summaries: Sequence[MethodSummary]) -> dict[str, float
     return {method: (mean["itrd"] - mean[method]) / (mean["itrd"] - mean["kd"]) for method in others}
 
 
-def headline(summaries: Sequence[MethodSummary], looks: Mapping) -> str:
+def headline(summaries: Sequence[MethodSummary], looks: dict[str, Style]) -> str:
     """The result in a sentence or two, and whether the seeds bear it out."""
     ranked = sorted(summaries, key=lambda s: s.test_accuracy.mean, reverse=True)
     best = ranked[0]

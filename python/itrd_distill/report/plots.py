@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from itrd_distill.report.styles import Style
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 # A colour that occurs nowhere else stands for the page's text colour.
 _INK = "#010203"
 _DARK_INK = "#222222"
-_SETTINGS = {
+# Matplotlib's own type names every one of its hundreds of settings.
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -58,7 +59,7 @@ class Plot(NamedTuple):
         text = self.svg.replace("currentColor", _DARK_INK)
         for style in styles.values():
             text = text.replace(f"var({style.variable})", style.light)
-        width, height = (float(size) for size in re.search(r'viewBox="0 0 (\S+) (\S+)"', text).groups())
+        width, height = (float(size) for size in re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0])
         names = [
             _name(style, 20 + width / 2 * (i % 2), height + 10 + 13 * (i // 2))
             for i, style in enumerate(styles.values())

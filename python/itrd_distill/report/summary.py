@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 import itrd_kernels
-from itrd_distill.training.run import RunResult
+from itrd_distill.training.result import RunResult
 
 
 class Spread(NamedTuple):

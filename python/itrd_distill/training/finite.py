@@ -1,6 +1,7 @@
 """An early end when the loss is no longer a number, with the batch that did it."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -47,7 +48,8 @@ class StopOnNonFiniteLoss(L.Callback):
         step, index, terms = recent[int((~finite).nonzero()[0])]
         epoch = trainer.current_epoch
         # The data set gives the same batch for the same keys, so it need not be kept until it is asked for.
-        images, labels, index = trainer.train_dataloader.dataset.__getitems__([(epoch, i) for i in index.tolist()])
+        batches: Any = trainer.train_dataloader
+        images, labels, index = batches.dataset.__getitems__([(epoch, i) for i in index.tolist()])
         path = self.directory / "nan_batch.pt"
         values = {name: value.item() for name, value in terms.items()}
         torch.save({"images": images, "labels": labels, "index": index, "epoch": epoch, "step": step, **values}, path)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lightning as L
+from torch.utils.data import DataLoader
 
 from itrd_distill.stopping import adopt, between_batches, look
 
@@ -22,18 +23,25 @@ class _Look(L.Callback):
         look()
 
 
-def fit(trainer: L.Trainer, *arguments, checkpoint: Path | None = None) -> None:
+def fit(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    batches: DataLoader,
+    tests: DataLoader | None = None,
+    *,
+    checkpoint: Path | None = None,
+) -> None:
     """`trainer.fit`, from a checkpoint on if one is given; a signal is looked for before every batch.
 
     Raises:
         ValueError: the checkpoint is not what Lightning, or this run, can take up again.
     """
     look_out = _Look()
-    trainer.callbacks.append(look_out)
+    trainer.callbacks.append(look_out)  # type: ignore[attr-defined]  # the Trainer's own parts set it
     adopt(trainer)
     try:
         with between_batches():
-            trainer.fit(*arguments, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, batches, tests, ckpt_path=checkpoint, weights_only=True)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         if checkpoint is None or look_out.began:
             raise

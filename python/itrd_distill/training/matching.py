@@ -42,7 +42,7 @@ def check_fit(model: nn.Module, called: str, data: ImageData, classes: bool = Tr
 
 def load_teacher(recipe: Recipe, data: ImageData) -> nn.Module:
     """The recipe's teacher with its checkpoint's weights, and as many classes as they have: few losses read logits."""
-    if recipe.teacher.checkpoint is None:
+    if recipe.teacher.checkpoint is None or recipe.teacher.model is None:
         raise ValueError(
             f"teacher.model is {recipe.teacher.model} but teacher.checkpoint is not given: train the teacher first "
             f"(`itrd-distill train --student {recipe.teacher.model}`) and name its weights.pt"

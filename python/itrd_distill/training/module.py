@@ -1,6 +1,7 @@
 """The LightningModule: a student, a frozen teacher and a distillation loss."""
 
 from collections.abc import Callable
+from typing import cast
 
 import lightning as L
 import torch
@@ -61,11 +62,16 @@ class Distiller(L.LightningModule):
 
     @torch.no_grad()
     def _run_teacher(self, batch: Batch) -> Outputs:
-        return Outputs(*self.teacher(batch.images, return_features=True))
+        teacher = cast(nn.Module, self.teacher)  # there is one wherever there is a loss
+        return Outputs(*teacher(batch.images, return_features=True))
+
+    def _epochs(self) -> int:
+        # Lightning would train without an end where none is given; the settings always give one.
+        return cast(int, self.trainer.max_epochs)
 
     def on_train_epoch_start(self) -> None:
         if isinstance(self.student, ChangesWithProgress):
-            self.student.set_progress(self.current_epoch / self.trainer.max_epochs)
+            self.student.set_progress(self.current_epoch / self._epochs())
         if self.loss is not None:
             self.loss.epoch = self.current_epoch
 
@@ -79,7 +85,7 @@ class Distiller(L.LightningModule):
     def configure_optimizers(self):
         settings = self.optimizer_settings
         optimizer = settings.create(self)
-        return {"optimizer": optimizer, "lr_scheduler": Schedule(optimizer, settings, self.trainer.max_epochs)}
+        return {"optimizer": optimizer, "lr_scheduler": Schedule(optimizer, settings, self._epochs())}
 
     def train(self, mode: bool = True) -> "Distiller":
         super().train(mode)

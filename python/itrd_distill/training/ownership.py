@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from lightning.pytorch.utilities import rank_zero_only
 
+from itrd_distill.processes import is_first
 from itrd_distill.training.earlier import is_run, recover
 
 # The lock's own file says nothing of its holder: not every release of filelock leaves alone what stands in it.
@@ -39,7 +39,7 @@ def owned(directory: Path, wait: float = 0.0) -> Iterator[None]:
         InUse: another command holds it; the message says which.
     """
     key = directory.resolve()
-    if rank_zero_only.rank != 0 or key in _held:
+    if not is_first() or key in _held:
         yield
         return
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
@@ -72,7 +72,7 @@ def owned(directory: Path, wait: float = 0.0) -> Iterator[None]:
 def holds_run(directory: Path) -> bool:
     """Whether there is an earlier run to be lost. Of several processes the first alone finds one: what the others
     would find may be of its making."""
-    return rank_zero_only.rank == 0 and is_run(directory)
+    return is_first() and is_run(directory)
 
 
 def _self() -> str:

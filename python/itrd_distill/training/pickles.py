@@ -2,7 +2,7 @@
 
 import contextlib
 import pickletools
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 # What torch.load puts for Python 2's names, which pickle keeps up to protocol 2.
 from torch._utils import IMPORT_MAPPING, NAME_MAPPING
@@ -20,7 +20,7 @@ class Survey(NamedTuple):
     names: dict[str, type | None]
 
 
-def survey(file: BinaryIO, pickles: int) -> Survey:
+def survey(file: IO[bytes], pickles: int) -> Survey:
     """Of the next pickles in the file, up to where they are no pickles any more, which torch.load will say."""
     protocol, names = 0, dict[str, type | None]()
     with contextlib.suppress(Exception):
@@ -28,6 +28,8 @@ def survey(file: BinaryIO, pickles: int) -> Survey:
             # For every object its class, for a text the text itself, for all else None.
             stack: list[Any] = []
             memo: dict[int, Any] = {}
+            argument: Any
+            made: list[Any]
             for operation, argument, _ in pickletools.genops(file):
                 kind = operation.name
                 if kind == "MEMOIZE" or kind.endswith("PUT"):

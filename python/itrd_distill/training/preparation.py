@@ -44,9 +44,7 @@ def prepare(loss: DistillationLoss, teacher: nn.Module, data: ImageData, recipe:
     for part in loss.prepared():
         part.requires_grad_(True)
     trainer = L.Trainer(
-        accelerator=recipe.trainer.accelerator,
-        devices=recipe.trainer.devices,
-        precision=recipe.trainer.precision,
+        **recipe.trainer.machine(),
         max_epochs=loss.preparation_epochs,
         callbacks=[EpochSeed(recipe.seed)],
         logger=False,

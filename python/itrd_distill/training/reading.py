@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Unread:
 class _Mapping(Unread):
     """Stands for a subclass of dict, or what else is filled as one: its objects are plain, and all that they hold."""
 
-    def __new__(cls, *_, **__) -> OrderedDict:
+    def __new__(cls, *_, **__) -> Any:
         # Of a dict itself torch.load sets no attributes.
         return OrderedDict()
 
@@ -59,7 +60,7 @@ class _Mapping(Unread):
 class _List(Unread):
     """Stands for a subclass of list, or what else is filled as one."""
 
-    def __new__(cls, *_, **__) -> list:
+    def __new__(cls, *_, **__) -> Any:
         return []
 
 
@@ -151,7 +152,9 @@ def _pickled(path: Path, zipped: bool) -> Any:
             check_sums(path)
         found = _survey(path, zipped)
         foreign = [name for name in found.names if not _TENSORS.fullmatch(name)]
-        stand_ins = [(type(name, (_STAND_INS[found.names[name]],), {}), name) for name in foreign]
+        stand_ins: list[Callable | tuple[Callable, str]] = [
+            (type(name, (_STAND_INS[found.names[name]],), {}), name) for name in foreign
+        ]
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -172,7 +172,7 @@ def _wrong(settings: object, expected: dict[str, Any], prefix: str = "") -> str:
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The settings by their dotted names."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in settings.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found

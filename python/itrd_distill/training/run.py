@@ -1,9 +1,7 @@
 """One run: a student trained under one loss with one seed, its files, and what came out."""
 
 import copy
-import logging
 import statistics
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,12 +9,12 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from itrd_distill.data import ImageData, create_data, loader
 from itrd_distill.losses import Context, Outputs, create_loss
 from itrd_distill.models import create_model
+from itrd_distill.processes import is_first
 from itrd_distill.training.callbacks import EpochSeed, History, Row
 from itrd_distill.training.checkpoints import LAST, SafeCheckpointIO, check_goes_on
 from itrd_distill.training.earlier import Start, check_replaceable, is_of, is_run
@@ -28,21 +26,11 @@ from itrd_distill.training.matching import check_fit, evaluating, load_teacher
 from itrd_distill.training.module import Distiller
 from itrd_distill.training.ownership import owned
 from itrd_distill.training.preparation import prepare
+from itrd_distill.training.quiet import quieten_lightning
 from itrd_distill.training.record import KeepRecord, Record, digests_of
 from itrd_distill.training.result import RunResult
 from itrd_distill.training.settings import Recipe
 from itrd_distill.training.teacher_cache import TeacherCache
-
-# Lightning's remarks on what is meant here (loaders without workers, a frozen teacher) and on its own dependencies.
-_EXPECTED_WARNINGS = (
-    ".*does not have many workers.*",
-    ".*in eval mode at the start of training.*",
-    ".*treespec.*",
-    ".*sync_dist=True.*",  # History reduces before it logs
-    "Checkpoint directory .* exists and is not empty.*",
-    "The dirpath has changed.*",  # a run that was moved
-    "Be aware that when using `ckpt_path`.*",  # another checkpoint_every, which is no other run
-)
 
 
 def train(
@@ -76,7 +64,7 @@ def train(
     """
     quieten_lightning()
     goes_on = checkpoint is not None and is_of(checkpoint, directory)
-    first = rank_zero_only.rank == 0
+    first = is_first()
     with owned(directory):
         if first and not (goes_on and is_run(directory)):
             check_replaceable(directory)
@@ -91,8 +79,9 @@ def train(
         student = student or create_model(recipe.student, data.num_classes)
         check_fit(student, f"student {recipe.student}", data)
         module = assemble(recipe, student, teacher, data)
-        if checkpoint is None and module.loss is not None and module.loss.preparation_epochs:
-            prepare(module.loss, module.teacher, data, recipe)
+        loss, taught_by = module.loss, module.teacher
+        if checkpoint is None and loss is not None and taught_by is not None and loss.preparation_epochs:
+            prepare(loss, taught_by, data, recipe)
         history = History(report)
         cache = _cache(recipe, module, data)
         start = Start(directory, goes_on)
@@ -125,32 +114,26 @@ def load_inputs(
     return data, teacher
 
 
-def probe(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
+def example_outputs(student: nn.Module, teacher: nn.Module, data: ImageData) -> Context:
     """Outputs of both models for two training images, from which a loss learns the shapes."""
     images = data.train.__getitems__([(0, 0), (0, 1)]).images
-    outputs = []
-    for model in (student, teacher):
+
+    def of(model: nn.Module) -> Outputs:
         with evaluating(model):
-            outputs.append(Outputs(*model(images, return_features=True)))
-    return Context(*outputs, data.train.labels)
+            return Outputs(*model(images, return_features=True))
 
-
-def quieten_lightning() -> None:
-    for part in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(part).setLevel(logging.WARNING)
-    for message in _EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", message)
+    return Context(of(student), of(teacher), data.train.labels)
 
 
 def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data: ImageData) -> Distiller:
     """What is trained: the student, the frozen teacher and the loss between them."""
     loss, criterion = recipe.loss, None
-    if loss.name == "none":
+    if loss.name is None or loss.name == "none":
         teacher = None
     elif teacher is None:
         raise ValueError(f"loss.name is {loss.name}, which needs a teacher: give teacher.model and teacher.checkpoint")
     else:
-        criterion = create_loss(loss.name, probe(student, teacher, data), **loss.options)
+        criterion = create_loss(loss.name, example_outputs(student, teacher, data), **loss.options)
         if recipe.trainer.precision in ("bf16-true", "16-true", "64-true"):
             # Lightning turns all that it trains into these numbers, and other runs share the teacher.
             teacher = copy.deepcopy(teacher)
@@ -160,9 +143,10 @@ def assemble(recipe: Recipe, student: nn.Module, teacher: nn.Module | None, data
 
 def _cache(recipe: Recipe, module: Distiller, data: ImageData) -> list[TeacherCache]:
     """The teacher's cache, if one is wanted and its outputs are all that the loss reads; `module` then reads it."""
-    if recipe.teacher.cache is None or module.loss is None or module.loss.reads_maps:
+    loss, teacher = module.loss, module.teacher
+    if recipe.teacher.cache is None or loss is None or teacher is None or loss.reads_maps:
         return []
-    cache = TeacherCache(Path(recipe.teacher.cache), module.teacher, data, recipe)
+    cache = TeacherCache(Path(recipe.teacher.cache), teacher, data, recipe)
     module.teacher_outputs = cache.outputs
     return [cache]
 
@@ -178,9 +162,7 @@ def _trainer(recipe: Recipe, directory: Path, callbacks: list[Callback], start: 
     )
     return L.Trainer(
         default_root_dir=directory,
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        precision=settings.precision,
+        **settings.machine(),
         max_epochs=settings.epochs,
         logger=loggers(directory),
         callbacks=[*callbacks, checkpoints],
@@ -197,7 +179,7 @@ def _summarise(recipe: Recipe, student: nn.Module, rows: list[Row], record: Reco
     # The first epoch pays for warming up.
     speeds = [row["images_per_second"] for row in rows[1:] or rows]
     return RunResult(
-        method=recipe.method or recipe.loss.name,
+        method=recipe.method or recipe.loss.name or "none",
         seed=recipe.seed,
         test_accuracy=rows[-1]["test_accuracy"],
         images_per_second=statistics.median(speeds),

@@ -156,6 +156,10 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         check_fields(self, "trainer.")
 
+    def machine(self) -> dict[str, Any]:
+        """The arguments of Lightning's Trainer about what it runs on, whose values Lightning alone knows."""
+        return {name: getattr(self, name) for name in ("accelerator", "devices", "precision")}
+
 
 @dataclass
 class Recipe:
@@ -185,15 +189,17 @@ class Recipe:
         from itrd_distill.models import check_model
 
         check_fields(self)
-        if self.loss.name is None:
+        name = self.loss.name
+        if name is None:
             if given := ", ".join(self.distils_with()):
                 raise ValueError(
                     f"{given} given without a loss: choose --loss.name, one of {', '.join(loss_names())}, "
                     "or none for cross-entropy alone"
                 )
-            self.loss = replace(self.loss, name="none")
-        if self.loss.name != "none":
-            check_loss(self.loss.name, self.loss.options)
+            name = "none"
+            self.loss = replace(self.loss, name=name)
+        if name != "none":
+            check_loss(name, self.loss.options)
         elif self.loss.cross_entropy_weight == 0:
             raise ValueError("loss.cross_entropy_weight is 0 and loss.name is none: there is nothing to learn from")
         check_source(self.data.name, self.data.options)
@@ -205,12 +211,14 @@ class Recipe:
         """Raise a ValueError where Lightning or the backend asked for cannot run on this machine."""
         import lightning as L
 
-        from itrd_distill.training.run import quieten_lightning
+        from itrd_distill.training.quiet import quieten_lightning
         from itrd_kernels.backends import why_not
 
         quieten_lightning()
-        asked = {name: getattr(self.trainer, name) for name in ("accelerator", "devices", "precision")}
-        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        asked = self.trainer.machine()
+        off: dict[str, Any] = dict.fromkeys(
+            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+        )
         try:
             device = L.Trainer(**asked, **off).strategy.root_device.type
         except Exception as error:  # of many kinds, all about what is asked for

@@ -1,12 +1,14 @@
 """The frozen teacher's outputs on disk, by view, for every run that shows it the same views."""
 
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, loader
+from itrd_distill.data.images import EpochSampler
 from itrd_distill.losses import Outputs
 from itrd_distill.models import Features
 from itrd_distill.stopping import looking
@@ -69,7 +71,7 @@ class TeacherCache(L.Callback):
     def _compute(self, epoch: int, trainer: L.Trainer, device: torch.device) -> dict[str, Tensor]:
         data = self.recipe.data
         batches = loader(self.images, data.test_batch_size, train=False, seed=self.recipe.seed, workers=data.workers)
-        batches.sampler.set_epoch(epoch)
+        cast(EpochSampler, batches.sampler).set_epoch(epoch)
         logits, penultimate = [], []
         for batch in looking(batches):
             # As Lightning does with the batches that it fetches itself.

@@ -8,19 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from itrd_distill.data import Batch, ImageData, Images, create_data, loader
-from itrd_distill.lines import console
 from itrd_distill.stopping import looking
 from itrd_distill.training.files import load_model
 from itrd_distill.training.kept import kept
 from itrd_distill.training.matching import check_fit, widths
-from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.provenance import fingerprint
 from itrd_distill.training.record import digests_of
-from itrd_distill.training.result import RunResult, digests_in
+from itrd_distill.training.result import RunResult
 from itrd_distill.training.run import train
 from itrd_distill.training.settings import Recipe
 
-_FEATURES = "features.pt"
+FEATURES = "features.pt"
 
 
 class FeatureVectors(Images):
@@ -39,27 +37,6 @@ class FeatureVectors(Images):
         yield self.features
 
 
-def probe_command(recipe: Recipe, weights: Path, out: Path | None) -> RunResult:
-    """Probe and say what came out."""
-    directory = out or Path("runs", "probe", recipe.data.name, weights.parent.name or weights.stem)
-    with owned(directory):
-        if holds_run(directory):
-            if not _is_probe(directory):
-                raise ValueError(f"{directory} holds a run that is no probe: choose another --out")
-            console().print(f"The probe that was in {directory} is replaced", soft_wrap=True)
-        result = train_probe(recipe, weights, directory)
-    accuracy = f"{100 * result.test_accuracy:.2f} % test accuracy"
-    console().print(f"{recipe.student} → {recipe.data.name}: {accuracy} of a linear classifier")
-    return result
-
-
-def _is_probe(directory: Path) -> bool:
-    """Whether the run in a folder is a probe: it notes of which model it is. Older ones note nothing but have features,
-    which alone say little: they also stay where a probe was replaced by another run."""
-    digests = digests_in(directory)
-    return "model" in digests if digests else (directory / _FEATURES).is_file()
-
-
 def train_probe(
     recipe: Recipe,
     weights: Path,
@@ -76,9 +53,9 @@ def train_probe(
     model = load_model(weights, recipe.student)
     check_fit(model, f"student {recipe.student}", data, classes=False)
     digests = digests or digests_of(data, model=model)
-    features = cached_features(model, data, recipe, directory / _FEATURES)
+    features = cached_features(model, data, recipe, directory / FEATURES)
     L.seed_everything(recipe.seed, verbose=False)
-    student = nn.Linear(features.train.features.shape[1], data.num_classes)
+    student = nn.Linear(features.train.__getitems__([(0, 0)]).images.shape[1], data.num_classes)
     _, result = train(recipe, directory, data=features, student=student, digests=digests)
     return result
 
@@ -94,7 +71,9 @@ def cached_features(model: nn.Module, data: ImageData, recipe: Recipe, path: Pat
         lambda: {name: extract(model, images, recipe)["features"] for name, images in splits.items()},
         "name another folder by --out",
     )
-    return data._replace(**{name: FeatureVectors(held[name], images.labels) for name, images in splits.items()})
+    return data._replace(
+        train=FeatureVectors(held["train"], data.train.labels), test=FeatureVectors(held["test"], data.test.labels)
+    )
 
 
 @torch.inference_mode()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.utilities import rank_zero_only
 
 from itrd_distill import lines
+from itrd_distill.processes import is_first
 from itrd_distill.training.callbacks import Row
 from itrd_distill.training.checkpoints import latest, read
 from itrd_distill.training.earlier import is_of
@@ -44,7 +44,7 @@ def train_command(
         checkpoint = _checkpoint(directory, resume, overwrite, ckpt_path)
         data, teacher = load_inputs(recipe)
         digests = None
-        if rank_zero_only.rank == 0:
+        if is_first():
             digests = digests_of(data, teacher=teacher)
             if resume and (result := finished(directory, Record.of(recipe, digests), longer=True)):
                 lines.console().print(f"Finished before, nothing is left to train: {directory}", soft_wrap=True)
@@ -52,7 +52,7 @@ def train_command(
         if resume and checkpoint is None and holds_run(directory):
             raise nothing_to_go_on_from(directory)
         result = _train(recipe, directory, data=data, teacher=teacher, digests=digests, checkpoint=checkpoint)
-    if rank_zero_only.rank == 0:
+    if is_first():
         _tell(result, directory)
     return None
 

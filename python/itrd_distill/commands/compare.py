@@ -1,4 +1,4 @@
-"""`itrd-distill compare`: which recipes a comparison consists of."""
+"""`itrd-distill compare`: which recipes a comparison consists of, from the command line."""
 
 import re
 import shlex
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from itrd_distill.compare import compare
+from itrd_distill.commands.train import train_command
+from itrd_distill.comparison import compare
 from itrd_distill.lines import say
 from itrd_distill.options import Count, Weight, check, hint_of
 from itrd_distill.recipes import resolve, teacher_recipe
 from itrd_distill.report import Sweep
-from itrd_distill.training.command import train_command
 from itrd_distill.training.settings import Recipe, TeacherSettings
 
 # Makes a recipe of a recipe's name and the command line's options.

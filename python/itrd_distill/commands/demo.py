@@ -1,4 +1,4 @@
-"""The demo: a teacher of handwritten digits, and a small student with few labels under four losses."""
+"""`itrd-distill demo`: a teacher of handwritten digits, and a small student with few labels under four losses."""
 
 import json
 from dataclasses import replace
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.report import Experiment, Model, summarise, table, versions, write_page
+from itrd_distill.results import run_folder
 from itrd_distill.training.files import write_atomically
 from itrd_distill.training.ownership import holds_run, owned
 from itrd_distill.training.record import Record, digests_of
@@ -34,7 +35,9 @@ _BASE = Recipe(
 )
 
 
-def demo(seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), console: Console | None = None) -> Path:
+def demo_command(
+    seeds: int = 5, epochs: int = 100, out: Path = Path("runs/demo"), console: Console | None = None
+) -> Path:
     """Distil a student on scikit-learn's digits under every loss; print a table, write report.html and results.json.
 
     Args:
@@ -59,7 +62,7 @@ def _demo(seeds: int, epochs: int, out: Path, console: Console) -> Path:
     # The teacher has six times the images, and needs fewer epochs of them.
     of_teacher = replace(base, trainer=replace(base.trainer, epochs=max(1, 3 * epochs // 10)), student=TEACHER)
     students = {
-        out / method / f"seed{seed}": replace(base, student=STUDENT, loss=loss, method=method, seed=seed)
+        run_folder(out, method, seed): replace(base, student=STUDENT, loss=loss, method=method, seed=seed)
         for method, loss in METHODS.items()
         for seed in range(seeds)
     }

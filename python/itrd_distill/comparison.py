@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch import nn
 
@@ -15,8 +14,9 @@ from itrd_distill import lines
 from itrd_distill.data import ImageData, create_data
 from itrd_distill.lines import say
 from itrd_distill.models import create_model
+from itrd_distill.processes import is_first
 from itrd_distill.report import Experiment, Model, Sweep, summarise, table, versions, write_page, write_plots
-from itrd_distill.results import write_results
+from itrd_distill.results import run_folder, write_results
 from itrd_distill.speed import measure_speeds
 from itrd_distill.training.files import known_accuracy
 from itrd_distill.training.matching import load_teacher
@@ -67,31 +67,31 @@ def compare(
     with owned(out, wait=WAIT):
         pass
     data = create_data(first.data.name, first.data.root, first.data.download, **first.data.options)
-    others = images_to_probe(transfer_to, first.teacher.model) if transfer_to is not None else None
+    others = images_to_probe(transfer_to, str(first.teacher.model)) if transfer_to is not None else None
     wanted = _runs(recipes, seeds, out)
 
     def look_at_all(digests: dict[str, str]) -> dict[Path, RunResult]:
         found = _results(wanted, digests)
-        if transfer_to is not None:
+        if transfer_to is not None and others is not None:
             look_at_probes(transfer_to, first, wanted.values(), found, others, out)
         return found
 
     if train_teacher is not None and first.teacher.checkpoint and not Path(first.teacher.checkpoint).is_file():
-        if rank_zero_only.rank == 0:
+        if is_first():
             look_at_all(digests_of(data))
         train_teacher()
     teacher = load_teacher(first, data)
-    told = {**asdict(first.teacher), "test_accuracy": known_accuracy(first.teacher.checkpoint)}
+    told = {**asdict(first.teacher), "test_accuracy": known_accuracy(str(first.teacher.checkpoint))}
     del told["cache"]
     for recipe in recipes.values():
         assemble(recipe, create_model(recipe.student, data.num_classes), teacher, data)
     digests, found = {}, {}
-    if rank_zero_only.rank == 0:
+    if is_first():
         digests = digests_of(data, teacher=teacher)
         found = look_at_all(digests)
     runs = _train_all(wanted, found, data, teacher, digests, console)
     report = out / "report.html"
-    if rank_zero_only.rank != 0:
+    if not is_first():
         # The processes beside the first help to train, and that is done.
         return report
     runs, speed, notes = _with_speeds(runs, recipes, data, teacher, seeds, speed_seconds)
@@ -103,7 +103,7 @@ def compare(
         write_plots(experiment, out / "plots")
     console.print(table(f"{first.student} on {data.name}, after the last epoch", teacher_row, summarise(runs)))
     console.print(f"Page: {report}", soft_wrap=True)
-    if transfer_to is not None:
+    if transfer_to is not None and others is not None:
         transfer(transfer_to, first, told, runs, others, out, command, console)
     return report
 
@@ -111,7 +111,7 @@ def compare(
 def _runs(recipes: dict[str, Recipe], seeds: int, out: Path) -> dict[Path, Recipe]:
     """All that a comparison consists of, by folder, in the methods' order."""
     return {
-        out / method / f"seed{seed}": replace(recipe, method=method, seed=seed)
+        run_folder(out, method, seed): replace(recipe, method=method, seed=seed)
         for method, recipe in recipes.items()
         for seed in range(seeds)
     }
@@ -160,7 +160,7 @@ def _train_all(
                 say(f"{error}; going on with the others first")
                 busy.append(directory)
                 continue
-            if rank_zero_only.rank == 0:
+            if is_first():
                 console.print(f"{recipe.method}, seed {recipe.seed}: {100 * result.test_accuracy:.2f} % ({how})")
             results[directory] = result
         left = busy
@@ -188,7 +188,7 @@ def _agreed(look: Callable[[], Any]) -> Any:
     first is waiting for it."""
     if not (dist.is_available() and dist.is_initialized()):
         return look()
-    found = [look() if rank_zero_only.rank == 0 else None]
+    found = [look() if is_first() else None]
     dist.broadcast_object_list(found)
     return found[0]
 
