@@ -62,12 +62,12 @@ class _Tuned:
 def _shapes(arguments) -> str:
     """What a choice holds for: the sides' widths and dtype, and whose gradients are kept."""
     sides = [argument for argument in arguments if isinstance(argument, Side)]
-    return " ".join(f"{side.width} {side.z.dtype} {side.weights is not None}" for side in sides)
+    return " ".join(f"{side.width} {side.z.dtype} {side.weights is not None}" for side in sides if side.z is not None)
 
 
 def _updated(arguments) -> list[Tensor]:
     """Tickets, which programs take, also those of a panel before this one; sums that grow from panel to panel."""
-    found = []
+    found: list[Tensor | None] = []
     for argument in arguments:
         if isinstance(argument, Scalars):
             found.append(argument.ticket)
