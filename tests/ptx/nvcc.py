@@ -14,7 +14,8 @@ MISSING = "no nvcc; put it on the PATH, or point CUDA_HOME at a toolkit"
 
 def ptx(source: Path, flags: Iterable[str] = (), headers: Iterable[Path] = ()) -> str:
     """The PTX of one file."""
-    result = OUT / "_".join([source.name, *(flag.strip("-").replace("=", "") for flag in flags), "sm_80.ptx"])
+    options = [flag.strip("-").replace("=", "") for flag in flags]
+    result = OUT / "_".join([source.parent.name, source.name, *options, "sm_80.ptx"])
     if not result.exists() or any(result.stat().st_mtime < file.stat().st_mtime for file in [source, *headers]):
         OUT.mkdir(parents=True, exist_ok=True)
         # Several workers of pytest-xdist may compile the same.

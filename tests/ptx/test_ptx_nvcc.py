@@ -42,6 +42,7 @@ def cuda(kernel, n, d, bug=0, **opt):
     "opt", [{}, {"schedule": "warp", "order_seed": 1}, {"batch": 1, "order_seed": 2, "global_races": True}]
 )
 @pytest.mark.parametrize(("kernel", "tol"), [("colstats", 1e-6), ("sumsq", 1e-14), ("gram", 1e-6), ("gram_mma", 1e-6)])
+@pytest.mark.slow
 def test_cuda_kernels(kernel, tol, opt):
     for n, d in ((133, 76), (64, 128)) + (((50, 45),) if kernel != "gram" else ()):
         err, s = cuda(kernel, n, d, **opt)
@@ -49,6 +50,7 @@ def test_cuda_kernels(kernel, tol, opt):
         assert not s.found
 
 
+@pytest.mark.slow
 def test_cuda_planted_bugs():
     for bug, kernel in ((1, "colstats"), (3, "gram"), (4, "gram")):
         with pytest.raises(PTXRace, match="shared race"):

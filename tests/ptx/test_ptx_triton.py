@@ -100,8 +100,13 @@ def gram_call(kind, n, d, stages):
     return randn(n, d, dtype=dtype), g, tolerance, constants | {"num_stages": stages, "num_warps": 4}
 
 
-@pytest.mark.parametrize("stages", [1, 3])
-@pytest.mark.parametrize(("n", "d"), [(150, 100), (144, 96)])
+@pytest.mark.parametrize(
+    ("n", "d", "stages"),
+    [
+        (150, 100, 3),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((150, 100, 1), (144, 96, 1), (144, 96, 3))),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_gram(kind, n, d, stages):
     x, g, tolerance, constants = gram_call(kind, n, d, stages)
@@ -116,6 +121,7 @@ def test_gram(kind, n, d, stages):
 
 
 # Triton's interpreter multiplies the raw bits of bfloat16.
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float32", "float16", "float64"])
 def test_schedules_and_interpreter_agree(kind):
     x, g, tolerance, constants = gram_call(kind, 133, 77, 3)
@@ -166,6 +172,7 @@ def mutants(text, pattern, change):
         yield text[: found.start()] + change(found) + text[found.end() :]
 
 
+@pytest.mark.slow
 def test_planted_bugs():
     """Missing barriers, missing waits and exchanged fragment registers change the result or are reported."""
     x, g, _, constants = gram_call("bfloat16", 200, 96, 3)
@@ -199,7 +206,9 @@ def test_planted_bugs():
     assert not torch.equal(go(module.text.replace(".trans", ""))[0], good)
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "tf32", "float32", "float64"])
+@pytest.mark.parametrize(
+    "kind", ["bfloat16", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tf32", "float32", "float64"))]
+)
 def test_profile_of_gram(kind):
     """The counters are those of the algorithm, do not depend on the order, and change no result."""
     n, d = 128, 192
