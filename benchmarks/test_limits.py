@@ -9,7 +9,7 @@ import torch
 from benchmarks import machine, peers
 from benchmarks.targets import copy_floor
 from benchmarks.timing import features, interleave, step
-from itrd_kernels import ops
+from itrd_kernels import dispatch
 from itrd_kernels.functional import correlation_loss
 
 LARGE = ((1024, 512), (1024, 2048), (4096, 768), (8192, 256))
@@ -25,7 +25,7 @@ def shapes(*quick):
 def null_operators(tmp_path_factory):
     """A context in which the module calls operators that do nothing."""
     operators = machine.build_null_operators(tmp_path_factory.mktemp("null_operators"))
-    return lambda: mock.patch.dict(ops._OPERATORS, {"cpu": operators})
+    return lambda: mock.patch.dict(dispatch._OPERATORS, {"cpu": operators})
 
 
 @pytest.mark.parametrize("d", [pytest.param(64, marks=pytest.mark.quick), 128, 256, 512])

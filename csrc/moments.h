@@ -1,5 +1,5 @@
 // What the forward pass of the correlation loss leaves for its backward pass, row by row of `moments` (8, d); the rows
-// stand in itrd_kernels/ops.py too, and a test compares the two.
+// stand in itrd_kernels/schema.py too, and a test compares the two.
 #pragma once
 
 namespace itrd {

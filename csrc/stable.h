@@ -24,7 +24,7 @@ namespace itrd {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// The schemas of every backend, equal to those in itrd_kernels/ops.py.
+// The schemas of every backend, equal to those in itrd_kernels/schema.py.
 constexpr const char* FORWARD_SCHEMA =
     "forward(Tensor z_e, Tensor z_t, Tensor? z_s, float alpha, float beta_corr, float beta_mi, bool log, "
     "bool want_e, bool want_t, bool want_s, bool tf32) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)";

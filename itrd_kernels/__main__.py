@@ -1,4 +1,4 @@
-"""`python -m itrd_kernels`: versions, devices and which backends can run here, for bug reports."""
+"""`python -m itrd_kernels`: versions, devices, which backends can run here and what "auto" takes, for bug reports."""
 
 import io
 import platform
@@ -7,6 +7,8 @@ import sys
 import torch
 
 import itrd_kernels
+from itrd_kernels import backends
+from itrd_kernels.backends import emulated
 
 
 def main() -> None:
@@ -19,6 +21,12 @@ def main() -> None:
         print(f"GPU {index}: {torch.cuda.get_device_name(index)}")
     for name, reason in itrd_kernels.available_backends().items():
         print(f"backend {name:<9} {'available' if reason is None else 'unavailable: ' + reason}")
+    for name, what in emulated.in_use().items():
+        print(f"backend {name:<9} emulated: {what}")
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    present = [device_type for device_type in backends.device_types() if backends.is_here(device_type)]
+    for device_type in dict.fromkeys([*present, *([accelerator.type] if accelerator else [])]):
+        print(f'backend="auto" takes {backends.fastest(device_type)} for {device_type} tensors')
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ itself be differentiable (`create_graph=True`) goes through the reference formul
 import torch
 from torch import Tensor
 
-from itrd_kernels import ops
-from itrd_kernels.backends import reference
-from itrd_kernels.ops import Settings
+from itrd_kernels import dispatch
+from itrd_kernels.dispatch import Settings
+from itrd_kernels.formulas import itrd
 
 
 class ITRDFunction(torch.autograd.Function):
@@ -17,7 +17,7 @@ class ITRDFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z_e: Tensor, z_t: Tensor, z_s: Tensor | None, settings: Settings):
-        total, correlation, mutual_information, *saved = ops.forward(z_e, z_t, z_s, settings)
+        total, correlation, mutual_information, *saved = dispatch.forward(z_e, z_t, z_s, settings)
         ctx.save_for_backward(z_e, z_t, z_s, *saved)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
@@ -38,7 +38,7 @@ class TotalFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z_e: Tensor, z_t: Tensor, z_s: Tensor | None, settings: Settings):
-        total, _, _, *saved = ops.forward(z_e, z_t, z_s, settings)
+        total, _, _, *saved = dispatch.forward(z_e, z_t, z_s, settings)
         ctx.save_for_backward(z_e, z_t, z_s, *saved)
         ctx.settings = settings
         return total
@@ -73,7 +73,7 @@ def _gradients(ctx, *upstream: Tensor | None) -> tuple[Tensor | None, Tensor | N
     z_e, z_t, z_s, moments, dgram_s, dgram_t = ctx.saved_tensors
     if torch.is_grad_enabled():
         return _differentiable_gradients(upstream, z_e, z_t, z_s, settings)
-    grad_e, grad_t, grad_s = ops.backward(upstream, z_e, z_t, z_s, moments, dgram_s, dgram_t, settings)
+    grad_e, grad_t, grad_s = dispatch.backward(upstream, z_e, z_t, z_s, moments, dgram_s, dgram_t, settings)
     return (
         grad_e if settings.want_e else None,
         grad_t if settings.want_t else None,
@@ -86,7 +86,7 @@ def _differentiable_gradients(upstream, z_e, z_t, z_s, settings: Settings):
     # Aliases, since one input may be computed from another, or be the same tensor: each gradient is of one place alone.
     z_e, z_t, z_s = (z if z is None else z.view_as(z) for z in (z_e, z_t, z_s))
     wanted = [z for z, want in ((z_e, settings.want_e), (z_t, settings.want_t), (z_s, settings.want_s)) if want]
-    terms = reference.terms(z_e, z_t, z_s, settings.alpha, settings.beta_corr, settings.beta_mi, settings.log)
+    terms = itrd.terms(z_e, z_t, z_s, settings.alpha, settings.beta_corr, settings.beta_mi, settings.log)
     outputs = [(term, g) for term, g in zip(terms, upstream, strict=True) if g is not None]
     grads = iter(
         torch.autograd.grad(

@@ -7,10 +7,11 @@ import sys
 import torch
 from torch import Tensor, nn
 
-BACKENDS = ("auto", "reference", "cpu", "triton", "cuda")
+from itrd_kernels.autocast import autocasts
+from itrd_kernels.backends import NAMES
+
+BACKENDS = ("auto", *NAMES)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-# Asked once, since torch.compile of torch 2.11 cannot trace the question; of other kinds torch is asked each time.
-AUTOCAST = {kind: torch.amp.is_autocast_available(kind) for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "xla", "meta")}
 
 
 def alpha(value: float) -> float:
@@ -120,17 +121,6 @@ def same_batch(name: str, z: Tensor, z_t: Tensor, *, same_width: bool) -> None:
         )
     if z.device != z_t.device:
         raise RuntimeError(f"{name} and z_t must be on one device, got {z.device} and {z_t.device}")
-
-
-def autocasts(device_type: str) -> bool:
-    """Whether torch.autocast is on for this kind of device."""
-    return can_autocast(device_type) and torch.is_autocast_enabled(device_type)
-
-
-def can_autocast(device_type: str) -> bool:
-    """Whether torch.autocast knows this kind of device."""
-    available = AUTOCAST.get(device_type)
-    return torch.amp.is_autocast_available(device_type) if available is None else available
 
 
 def same_dtype(*named: tuple[str, Tensor]) -> None:

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from itrd_kernels import checks
+from itrd_kernels.autocast import autocasts
 from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction, TotalFunction
-from itrd_kernels.backends import reference
-from itrd_kernels.ops import Settings, choose_backend
+from itrd_kernels.dispatch import Settings, choose_backend
+from itrd_kernels.formulas import itrd
+from itrd_kernels.formulas.correlation import correlation
+from itrd_kernels.formulas.mutual_information import mutual_information
 
 
 class ITRDTerms(NamedTuple):
@@ -40,7 +43,7 @@ def correlation_loss(z_s: Tensor, z_t: Tensor, alpha: float = 1.5, *, backend: s
     z_s, z_t = _matching_pair("z_s", z_s, z_t, same_width=True)
     chosen = choose_backend(backend, z_t.device)
     if chosen == "reference":
-        return reference.correlation(z_s, z_t, alpha)
+        return correlation(z_s, z_t, alpha)
     z_s, z_t, _ = _savable(z_s, z_t)
     return CorrelationFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, alpha, 1.0, 0.0, False))
 
@@ -66,7 +69,7 @@ def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, back
     z_s, z_t = _matching_pair("z_s", z_s, z_t, same_width=False)
     chosen = choose_backend(backend, z_t.device)
     if chosen == "reference":
-        return reference.gram(z_s, z_t, log)
+        return mutual_information(z_s, z_t, log)
     z_s, z_t, _ = _savable(z_s, z_t)
     return GramFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, 1.0, 0.0, 1.0, log))
 
@@ -126,7 +129,7 @@ def itrd_outputs(
     if beta_corr == 0 and beta_mi == 0:
         return _nothing(z_e, z_t)
     if chosen == "reference":
-        return reference.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
+        return itrd.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
     z_e, z_t, z_s = _savable(z_e, z_t, z_s)
     settings = Settings.of(chosen, z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
     if total_alone:
@@ -137,7 +140,7 @@ def itrd_outputs(
 def _matching_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> tuple[Tensor, Tensor]:
     checks.same_batch(name, z_s, z_t, same_width=same_width)
     if z_s.dtype != z_t.dtype:
-        if not checks.autocasts(z_t.device.type):
+        if not autocasts(z_t.device.type):
             checks.same_dtype((name, z_s), ("z_t", z_t))
         # As PyTorch's own losses do under autocast: to the wider of the two types.
         dtype = torch.promote_types(z_s.dtype, z_t.dtype)

@@ -12,7 +12,7 @@ from cases import features
 from torch.autograd import forward_ad
 
 from itrd_kernels import itrd_loss, mutual_information_loss
-from itrd_kernels.backends.product import product
+from itrd_kernels.formulas.product import product
 
 FEW_ROUNDINGS = 2e-5
 

@@ -8,21 +8,21 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import itrd_kernels
-from itrd_kernels import ops
-from itrd_kernels.backends import native
+from itrd_kernels import schema
+from itrd_kernels.backends import emulated, native
 
 pytestmark = pytest.mark.skipif(
-    native.CUDA_ON_HOST or torch.version.cuda is None or native.unavailable("cuda") is not None,
+    emulated.CUDA_ON_HOST or torch.version.cuda is None or native.unavailable("cuda") is not None,
     reason=f"not with the CUDA library of {torch.__version__}: {native.unavailable('cuda')}",
 )
 
 
-def test_schemas_are_those_of_ops():
-    for overload, schema in (
-        (torch.ops.itrd_cuda.forward, ops.FORWARD_SCHEMA),
-        (torch.ops.itrd_cuda.backward, ops.BACKWARD_SCHEMA),
+def test_schemas_are_those_of_python():
+    for overload, expected in (
+        (torch.ops.itrd_cuda.forward, schema.FORWARD),
+        (torch.ops.itrd_cuda.backward, schema.BACKWARD),
     ):
-        assert str(overload.default._schema) == str(torch._C.parse_schema(f"itrd_cuda::{schema}"))
+        assert str(overload.default._schema) == str(torch._C.parse_schema(f"itrd_cuda::{expected}"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
@@ -64,8 +64,8 @@ def test_operator_is_not_defined_for_cpu_tensors():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu():
     reason = itrd_kernels.available_backends()["cuda"]
-    assert "sees no GPU" in reason
-    assert "ITRD_CUDA_ON_HOST=1" in reason
+    assert "sees no GPU: install its driver" in reason
+    assert "ITRD_" not in reason
     z = torch.randn(4, 3)
     with pytest.raises(RuntimeError, match="backend='cuda' cannot run on cpu.*runs on cuda tensors"):
         itrd_kernels.functional.correlation_loss(z, z, backend="cuda")

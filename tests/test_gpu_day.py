@@ -279,16 +279,16 @@ def test_counters_are_read_from_what_ncu_prints():
         '"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"\n'
         '"0","1","void itrd::gram_tiles<float>(int)","Occupancy","Achieved Occupancy","%","12.1"\n'
         '"0","1","void itrd::gram_tiles<float>(int)","Other","Something","","1"\n'
-        '"1","1","gradient_kernel","GPU Speed Of Light Throughput","Duration","us","1,234.5"\n'
-        '"1","1","gradient_kernel","GPU Speed Of Light Throughput","Memory Throughput","%","45.1"\n'
-        '"1","1","gradient_kernel","Memory Workload Analysis","Memory Throughput","Gbyte/s","900"\n'
-        '"1","1","gradient_kernel","Command line profiler metrics",'
+        '"1","1","gradients","GPU Speed Of Light Throughput","Duration","us","1,234.5"\n'
+        '"1","1","gradients","GPU Speed Of Light Throughput","Memory Throughput","%","45.1"\n'
+        '"1","1","gradients","Memory Workload Analysis","Memory Throughput","Gbyte/s","900"\n'
+        '"1","1","gradients","Command line profiler metrics",'
         '"smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio","inst","3.5"\n'
     )
     first, second = counters.kernels(text)
     assert first == {"kernel": "void itrd::gram_tiles<float>(int)", "Achieved Occupancy": "12.1 %"}
     stalls = {"stalls": {"long_scoreboard": "3.5"}}
-    assert second == {"kernel": "gradient_kernel", "Duration": "1,234.5 us", "Memory Throughput": "45.1 %"} | stalls
+    assert second == {"kernel": "gradients", "Duration": "1,234.5 us", "Memory Throughput": "45.1 %"} | stalls
     assert counters.kernels("==ERROR== no permission\n") == []
 
 

@@ -10,8 +10,8 @@ from torch import nn
 import itrd_kernels
 from itrd_kernels import FusedITRDLoss
 from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction
+from itrd_kernels.dispatch import Settings
 from itrd_kernels.functional import correlation_loss, itrd_loss, mutual_information_loss
-from itrd_kernels.ops import Settings
 
 
 @pytest.mark.parametrize(("d_s", "d_t"), [(12, 12), (7, 20)])

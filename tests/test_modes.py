@@ -6,8 +6,9 @@ from cases import features, run_python
 from torch import nn
 
 import itrd_kernels
-from itrd_kernels import FusedITRDLoss, itrd_loss, ops
+from itrd_kernels import FusedITRDLoss, backends, dispatch, itrd_loss, schema
 from itrd_kernels.backends import native
+from itrd_kernels.backends.base import Backend
 
 
 @pytest.mark.parametrize(("d_s", "d_t"), [(6, 6), (6, 8)])
@@ -108,11 +109,10 @@ def test_operators_refuse_what_they_did_not_save(backend):
         operators.backward(total, None, None, z, z[:5], None, moments, dgram_s, dgram_t, *rest)
 
 
-def test_schemas_are_those_of_ops(backend):
+def test_schemas_are_those_of_python(backend):
     operators = getattr(torch.ops, f"itrd_{backend}")
-    for overload, schema in ((operators.forward, ops.FORWARD_SCHEMA), (operators.backward, ops.BACKWARD_SCHEMA)):
-        expected = torch._C.parse_schema(f"itrd_{backend}::{schema}")
-        assert str(overload.default._schema) == str(expected)
+    for overload, expected in ((operators.forward, schema.FORWARD), (operators.backward, schema.BACKWARD)):
+        assert str(overload.default._schema) == str(torch._C.parse_schema(f"itrd_{backend}::{expected}"))
 
 
 def test_export():
@@ -209,9 +209,9 @@ assert not warned(lambda: itrd_kernels.itrd_loss(z_s, z_t))
 
 def test_an_installed_package_and_a_checkout_are_told_different_remedies(monkeypatch, tmp_path):
     monkeypatch.setattr(native, "_PACKAGE", tmp_path / "itrd_kernels")
-    installed = native._load("cpu")
+    installed = native.load("cpu")
     (tmp_path / "setup.py").touch()
-    checkout = native._load("cpu")
+    checkout = native.load("cpu")
     assert "was not built; with a C++ compiler, install again from a checkout" in installed
     assert f"pip install --no-build-isolation -e {tmp_path}; or" in checkout
     assert "start Python in another folder" in checkout
@@ -223,3 +223,22 @@ def test_command_line_report():
     assert f"torch {torch.__version__}" in result.stdout
     for name in itrd_kernels.available_backends():
         assert f"backend {name}" in result.stdout
+    assert f'backend="auto" takes {backends.fastest("cpu")} for cpu tensors' in result.stdout
+
+
+def test_auto_looks_at_every_device_type_that_a_backend_names(monkeypatch):
+    fast = Backend("fast", ("xpu",), lambda: None)
+    broken = Backend("broken", ("xpu", "mps"), lambda: "it is broken")
+    monkeypatch.setattr(backends, "_RECORDS", (broken, fast))
+    monkeypatch.setattr(backends, "WITH_OPERATORS", {"broken": broken, "fast": fast})
+    monkeypatch.setattr(backends, "_REASONS", {"broken": "it is broken", "fast": None})
+    monkeypatch.setattr(backends, "_FASTEST", backends.fastest_by_device_type())
+    assert {kind: backends.fastest(kind) for kind in ("xpu", "mps", "cpu")} == {
+        "xpu": "fast",
+        "mps": "reference",
+        "cpu": "reference",
+    }
+    with pytest.warns(UserWarning, match=r"on mps tensors.*no fused backend can run \(broken: it is broken\)"):
+        dispatch._warn_of_formulas.__wrapped__("mps")
+    with pytest.warns(UserWarning, match="on hpu tensors.*no fused backend takes such tensors"):
+        dispatch._warn_of_formulas.__wrapped__("hpu")

@@ -47,15 +47,15 @@ def test_cuda_library():
     run("""
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from itrd_kernels import available_backends, ops
+from itrd_kernels import available_backends, schema
 from itrd_kernels.backends import native
 if torch.version.cuda is None:
     assert "does not load" in native.unavailable("cuda"), native.unavailable("cuda")
 else:
     assert native.unavailable("cuda") is None, native.unavailable("cuda")
     assert torch.cuda.is_available() or "sees no GPU" in available_backends()["cuda"]
-    schema = torch._C.parse_schema(f"itrd_cuda::{ops.FORWARD_SCHEMA}")
-    assert str(torch.ops.itrd_cuda.forward.default._schema) == str(schema)
+    forward = torch._C.parse_schema(f"itrd_cuda::{schema.FORWARD}")
+    assert str(torch.ops.itrd_cuda.forward.default._schema) == str(forward)
     with FakeTensorMode():
         z = torch.empty(20, 8, device="cuda", dtype=torch.bfloat16)
         arguments = (z, z, None, 1.5, 2.0, 1.0, False, True, True, False, False)

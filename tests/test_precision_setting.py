@@ -5,7 +5,7 @@ import torch
 from cases import features, run_python
 
 from itrd_kernels import itrd_loss
-from itrd_kernels.ops import Settings
+from itrd_kernels.dispatch import Settings
 
 MATMUL, EVERYTHING = "torch.backends.cuda.matmul.fp32_precision = ", "torch.backends.fp32_precision = "
 # What is set, and whether TF32 is allowed then.

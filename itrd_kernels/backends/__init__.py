@@ -1,70 +1,69 @@
 """The table of backends: which can run here, and if not, why not and what to do."""
 
-import functools
-import warnings
-from collections.abc import Callable
-
 import torch
 
-from itrd_kernels.backends import native, triton
-from itrd_kernels.graphs import constant_in_graphs
+from itrd_kernels.backends import cpu, cuda, triton
+from itrd_kernels.backends.base import Backend
 
-# Backends in the order in which "auto" prefers them; those with operators own the namespace itrd_<name>.
-WITH_OPERATORS = ("cpu", "triton", "cuda")
-
-_UNAVAILABLE: dict[str, Callable[[], str | None]] = {
-    "reference": lambda: None,
-    "cpu": lambda: native.unavailable("cpu"),
-    "triton": triton.unavailable,
-    "cuda": lambda: native.unavailable("cuda"),
-}
+# In the order in which "auto" prefers them. Beside them "reference" runs the formulas on tensors of any device.
+_RECORDS = (cpu.BACKEND, triton.BACKEND, cuda.BACKEND)
+WITH_OPERATORS: dict[str, Backend] = {record.name: record for record in _RECORDS}
+NAMES = ("reference", *WITH_OPERATORS)
 
 # The reasons do not change while the process runs, and asking on every call would cost more than a small batch.
-_REASONS = {name: unavailable() for name, unavailable in _UNAVAILABLE.items()}
-
-_MEANT_FOR = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}
-# Test equipment takes CPU tensors for what is meant for a GPU, and has to be asked for.
-_DEVICE_TYPES = {
-    "cpu": ("cpu",),
-    "triton": ("cuda", "cpu") if triton.interpreting() else ("cuda",),
-    "cuda": ("cpu",) if native.CUDA_ON_HOST else ("cuda",),
-}
-_ON_CPU = {
-    "triton": "set TRITON_INTERPRET=1 before Python starts to run its kernels, slowly, on CPU tensors",
-    "cuda": "set ITRD_CUDA_ON_HOST=1 after `make cuda-on-host` to run its kernels, slowly, on CPU tensors",
-}
+_REASONS = {record.name: record.unavailable() for record in _RECORDS}
 
 
 def available_backends() -> dict[str, str | None]:
     """{backend: None if it can run here, else the reason and the remedy}."""
-    return {name: reason or _no_device(name) for name, reason in _REASONS.items()}
+    return {"reference": None} | {name: _REASONS[name] or _no_device(WITH_OPERATORS[name]) for name in WITH_OPERATORS}
 
 
-def _no_device(name: str) -> str | None:
-    if "cpu" in _DEVICE_TYPES.get(name, ("cpu",)) or torch.cuda.is_available():
+def _no_device(backend: Backend) -> str | None:
+    """Why there are no tensors that it could take, if so."""
+    if "cpu" in backend.takes or any(is_here(device_type) for device_type in backend.takes):
         return None
-    return f"torch {torch.__version__} sees no GPU; {_ON_CPU[name]}"
+    kinds = " or ".join("GPU" if device_type == "cuda" else device_type for device_type in backend.takes)
+    return f"torch {torch.__version__} sees no {kinds}: install its driver, and a build of torch for it"
+
+
+def is_here(device_type: str) -> bool:
+    """Whether this machine has a device of this type that torch can use."""
+    module = getattr(torch, device_type, None)
+    return module is not None and module.is_available()
 
 
 def why_not(name: str, device_type: str) -> str | None:
     """None if the backend can run on tensors of this device type, else the reason and the remedy."""
-    reason = _REASONS[name]
-    types = _DEVICE_TYPES.get(name, (device_type,))
-    if reason is None and device_type not in types:
-        hint = f", or {_ON_CPU[name]}" if device_type == "cpu" and name in _ON_CPU else ""
-        return f"it runs on {types[0]} tensors; move the inputs there, or use backend='auto'{hint}"
+    if name == "reference":
+        return None
+    reason, takes = _REASONS[name], WITH_OPERATORS[name].takes
+    if reason is None and device_type not in takes:
+        return f"it runs on {' or '.join(takes)} tensors; move the inputs there, or use backend='auto'"
     return reason
 
 
+def has_operators(name: str) -> bool:
+    """Whether its operators can be defined in this process, whatever devices there are."""
+    return _REASONS[name] is None
+
+
+def meant_for(device_type: str) -> list[str]:
+    """The backends for tensors of this device type, the best first, test equipment left out."""
+    return [record.name for record in _RECORDS if device_type in record.device_types]
+
+
 def _first_that_runs(device_type: str) -> str:
-    for name in WITH_OPERATORS:
-        # Not the test equipment.
-        if _MEANT_FOR[name] == device_type and why_not(name, device_type) is None:
-            return name
-    return "reference"
+    return next((name for name in meant_for(device_type) if why_not(name, device_type) is None), "reference")
 
 
-_FASTEST = {device_type: _first_that_runs(device_type) for device_type in ("cpu", "cuda")}
+def fastest_by_device_type() -> dict[str, str]:
+    """{device type: the backend that "auto" takes}, for every device type that a backend names."""
+    named = dict.fromkeys(device_type for record in _RECORDS for device_type in record.device_types)
+    return {device_type: _first_that_runs(device_type) for device_type in named}
+
+
+_FASTEST = fastest_by_device_type()
 
 
 def fastest(device_type: str) -> str:
@@ -72,23 +71,6 @@ def fastest(device_type: str) -> str:
     return _FASTEST.get(device_type, "reference")
 
 
-@functools.cache
-def _warn_of_formulas(device_type: str) -> None:
-    reasons = [f"{name}: {why_not(name, device_type)}" for name, meant in _MEANT_FOR.items() if meant == device_type]
-    if reasons:
-        warnings.warn(
-            f"itrd_kernels runs plain PyTorch formulas on {device_type} tensors, slower and with n × n arrays in "
-            f"memory, since no fused backend can run ({'; '.join(reasons)}). backend='reference' asks for them "
-            "without this warning",
-            stacklevel=2,
-        )
-
-
-@constant_in_graphs
-def warn_of_formulas(device_type: str) -> None:
-    """Say once, for a device type that backends are meant for, that "auto" runs the formulas; tracing says it too."""
-    _warn_of_formulas(device_type)
-
-
-def has_operators(name: str) -> bool:
-    return _REASONS[name] is None
+def device_types() -> tuple[str, ...]:
+    """Every device type that a backend is meant for."""
+    return tuple(_FASTEST)

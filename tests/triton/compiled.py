@@ -4,7 +4,7 @@ import inspect
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -65,31 +65,50 @@ def step(n, d_t, d_s, dtype, *, want=(True, True, True), log=False, beta_corr=2.
 
 
 def specialised(item: Launch) -> tuple[dict, dict, dict, list]:
-    """Signature, constants and attributes as Triton's JIT would choose them, and the run-time arguments."""
+    """Signature, constants and attributes as Triton's JIT would choose them, and the run-time arguments.
+
+    Records are taken apart: what is said of their fields stands under the path (parameter, field).
+    """
     bound = inspect.signature(item.kernel.fn).bind(
         *item.arguments, **{name: value for name, value in item.constants.items() if name not in OPTIONS}
     )
+    bound.apply_defaults()
     signature, constants, attributes, values = {}, {}, {}, []
-    for index, parameter in enumerate(item.kernel.params):
-        value = bound.arguments[parameter.name]
+
+    def kind_of(value, path: tuple[int, ...], parameter):
+        """A field's or a parameter's type, its constant and attribute noted on the way."""
+        if isinstance(value, tuple) and not parameter.is_constexpr:
+            return type(value)(*(kind_of(field, (*path, i), parameter) for i, field in enumerate(value)))
         unit = type(value) is int and value == 1 and not parameter.do_not_specialize
         if parameter.is_constexpr or value is None or unit:
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-            continue
+            constants[path] = value
+            return "constexpr"
         values.append(value)
         if isinstance(value, torch.Tensor):
-            signature[parameter.name] = POINTERS[value.dtype]
-            divisible = value.data_ptr() % 16 == 0
+            kind, divisible = POINTERS[value.dtype], value.data_ptr() % 16 == 0
         else:
-            signature[parameter.name] = parameter.annotation_type or _scalar(value)
+            kind = parameter.annotation_type or _scalar(value)
             divisible = type(value) is int and value % 16 == 0 and not parameter.do_not_specialize
         if divisible:
-            attributes[(index,)] = [["tt.divisibility", 16]]
+            attributes[path] = [["tt.divisibility", 16]]
+        return kind
+
+    for index, parameter in enumerate(item.kernel.params):
+        signature[parameter.name] = kind_of(bound.arguments[parameter.name], (index,), parameter)
     return signature, constants, attributes, values
 
 
 def _scalar(value: float) -> str:
     return "fp32" if isinstance(value, float) else "i32" if value < 2**31 else "i64"
+
+
+def tensors(arguments: Iterable) -> Iterator[torch.Tensor]:
+    """The tensors among arguments, those in records too."""
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from tensors(argument)
 
 
 def build(item: Launch, arch: str):

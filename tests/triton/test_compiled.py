@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="Triton is not installed here: pip install 
 
 import torch
 import triton
-from compiled import Launch, build, instead_of_launching, resources, step
+from compiled import Launch, build, instead_of_launching, resources, step, tensors
 
 from itrd_kernels.backends.triton import configurations
 
@@ -82,7 +82,7 @@ def check(item: Launch, arch: str, kind: str) -> dict:
     assert used.shared <= limits.shared * 1024
     text = compiled.asm.get("ptx") or compiled.asm["amdgcn"]
     assert not re.search(r"(atom|red)\.\S*\.f(16|32|64)|atomic_(pk_)?add_(f|bf)", text)
-    if item.name in ("potential_kernel", "product_kernel"):
+    if item.name in ("gram_tiles", "gram_gradients"):
         expected = {"tf32": limits.tf32, "float64": limits.float64}.get(kind, limits.half)
         # The correlation alone multiplies no matrices.
         if kind != "float32" and item.constants.get("GRAM", True):
@@ -135,7 +135,7 @@ def test_shipped_configurations(arch):
 def test_float16_of_large_batches(arch):
     """What Triton 3.6 and 3.7 could not compile for sm_100, where the whole table is slow."""
     for item in launches(arch, "float16", SIZES["large"]):
-        if item.name == "potential_kernel":
+        if item.name == "gram_tiles":
             check(item, arch, "float16")
 
 
@@ -167,8 +167,8 @@ def intensity(item: Launch) -> float | None:
     constants = item.constants
     if "BLOCK" not in constants:
         return None
-    height, width = constants["BLOCK"], constants["COLUMNS" if item.name == "product_kernel" else "BLOCK"]
-    size = next(value.element_size() for value in item.arguments if isinstance(value, torch.Tensor))
+    height, width = constants["BLOCK"], constants["COLUMNS" if item.name == "gram_gradients" else "BLOCK"]
+    size = next(tensors(item.arguments)).element_size()
     return 2 * height * width / ((height + width) * size)
 
 

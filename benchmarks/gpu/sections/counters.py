@@ -17,7 +17,7 @@ from benchmarks.gpu.day import Case, Day, Wrong
 CELLS = ("4096×512", "4096×2048", "64×512", "16384×512")
 SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis")
 STALLS = r"smsp__average_warps_issue_stalled_(\w+?)_per_issue_active"
-OURS = "regex:statistics|gram_tiles|gradients|correlation|potential_kernel|product_kernel|gradient_kernel"
+OURS = "regex:statistics|gram_tiles|gradients|correlation"
 # Where W comes in panels a step has dozens of launches; each is replayed for every counter.
 LAUNCHES = 12
 # What is kept of the hundred lines that ncu prints for a kernel.

@@ -77,14 +77,11 @@ def _against_ceilings(day: Day, kernel: str, seconds: float, kind: str, n: int, 
 def counts(kernel: str, n: int, d: int, size: int) -> tuple[int, int]:
     """(bytes, operations) of one launch, the student's gradient wanted; 0 for what is not known."""
     name = kernel.lower()
-    # The CUDA kernels' `gram_gradients` is Triton's product, their `gram_tiles` its potential.
-    if "product_kernel" in name or "gram_gradients" in name:
-        return 0, 2 * n * n * d
-    if "potential_kernel" in name or "gram_tiles" in name:
+    if "gram_gradients" in name or "gram_tiles" in name:
         return 0, 2 * n * n * d
     if "statistics" in name:
         return 2 * n * d * size, 0
-    if "gradient" in name and ("itrd" in name or name == "gradient_kernel"):
+    if "gradients" in name and ("itrd" in name or name == "gradients"):
         # z_s and z_t read, the Gram term's gradient read in float32, the student's written.
         return 3 * n * d * size + 4 * n * d, 0
     if any(word in name for word in ("gemm", "nvjet", "cutlass", "xmma")):

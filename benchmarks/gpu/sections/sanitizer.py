@@ -17,7 +17,7 @@ PROBLEMS = [
 ]
 # racecheck looks into our kernels alone, since cuBLAS' make it slow; initcheck with a filter would report memory that
 # kernels outside it have written.
-OURS = "regex=itrd|statistics_kernel|potential_kernel|product_kernel|gradient_kernel"
+OURS = "regex=itrd|statistics|gram_tiles|gram_gradients|gradients"
 
 
 def cases(day: Day) -> Iterator[Case]:

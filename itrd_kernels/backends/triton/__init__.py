@@ -2,16 +2,17 @@
 
 import importlib.metadata
 import importlib.util
-import os
 
 import torch
 
+from itrd_kernels import schema
+from itrd_kernels.backends import emulated
+from itrd_kernels.backends.base import Backend
+
 OLDEST = (3, 6)
 
-
-def interpreting() -> bool:
-    """Triton's interpreter runs the kernels, slowly, on CPU tensors; Triton reads the variable when it is imported."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+# Definitions made from Python end with the object that made them.
+_LIBRARIES: list[torch.library.Library] = []
 
 
 def unavailable() -> str | None:
@@ -38,15 +39,15 @@ def triton_version() -> tuple[int, int] | None:
     return None
 
 
-def register(forward_schema: str, backward_schema: str) -> torch.library.Library:
-    """Define itrd_triton::forward and ::backward; the library must be kept alive."""
-    library = torch.library.Library("itrd_triton", "DEF")
-    library.define(forward_schema)
-    library.define(backward_schema)
-    for key in ("CUDA", "CPU") if interpreting() else ("CUDA",):
-        library.impl("forward", _forward, key)
-        library.impl("backward", _backward, key)
-    return library
+def register() -> None:
+    """Define itrd_triton::forward and ::backward."""
+    library = torch.library.Library(schema.namespace("triton"), "DEF")
+    library.define(schema.FORWARD)
+    library.define(schema.BACKWARD)
+    for device_type in BACKEND.takes:
+        library.impl("forward", _forward, device_type.upper())
+        library.impl("backward", _backward, device_type.upper())
+    _LIBRARIES.append(library)
 
 
 def _forward(*arguments):
@@ -59,3 +60,9 @@ def _backward(*arguments):
     from itrd_kernels.backends.triton import launch
 
     return launch.backward(*arguments)
+
+
+# On AMD's GPUs, too, PyTorch calls the device type "cuda".
+BACKEND = Backend(
+    "triton", ("cuda",), unavailable, register, runs_on=("cuda", "cpu") if emulated.interpreting() else None
+)

@@ -14,15 +14,15 @@ VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
 
 
 class Statistics(NamedTuple):
-    """`statistics_kernel`: rows of a program, and the columns that it takes at a time."""
+    """`statistics`: rows of a program, and the columns that it takes at a time."""
 
     rows: int
     columns: int = 128
     warps: int = 4
 
 
-class Potential(NamedTuple):
-    """`potential_kernel`: BLOCK × BLOCK tiles of W, DEPTH features at a time."""
+class GramTiles(NamedTuple):
+    """`gram_tiles`: BLOCK × BLOCK tiles of W, DEPTH features at a time."""
 
     block: int
     depth: int
@@ -30,8 +30,8 @@ class Potential(NamedTuple):
     stages: int
 
 
-class Product(NamedTuple):
-    """`product_kernel`: BLOCK rows (the tiles') × `columns` per program, DEPTH rows of ẑ at a time."""
+class GramGradients(NamedTuple):
+    """`gram_gradients`: BLOCK rows (the tiles') × `columns` per program, DEPTH rows of ẑ at a time."""
 
     columns: int
     depth: int
@@ -41,35 +41,35 @@ class Product(NamedTuple):
 
 class Configuration(NamedTuple):
     statistics: Statistics
-    potential: Potential
-    product: Product
+    gram_tiles: GramTiles
+    gram_gradients: GramGradients
 
 
 # Up to this n tiles of 32 rows, so that there are enough of them to fill a GPU; beyond, tiles of 64. Larger ones spill.
 SMALL = 512
 
 # "half" and "tf32" use the matrix units; "ieee" is float32 on the ordinary units; "double" is float64.
-TABLES: dict[str, tuple[tuple[Potential, Product], tuple[Potential, Product]]] = {
+TABLES: dict[str, tuple[tuple[GramTiles, GramGradients], tuple[GramTiles, GramGradients]]] = {
     "half": (
-        (Potential(32, 64, 4, 3), Product(64, 32, 4, 3)),
-        (Potential(64, 64, 4, 3), Product(128, 32, 8, 3)),
+        (GramTiles(32, 64, 4, 3), GramGradients(64, 32, 4, 3)),
+        (GramTiles(64, 64, 4, 3), GramGradients(128, 32, 8, 3)),
     ),
     "tf32": (
-        (Potential(32, 32, 4, 3), Product(64, 32, 4, 3)),
-        (Potential(64, 32, 4, 3), Product(128, 32, 8, 3)),
+        (GramTiles(32, 32, 4, 3), GramGradients(64, 32, 4, 3)),
+        (GramTiles(64, 32, 4, 3), GramGradients(128, 32, 8, 3)),
     ),
     "ieee": (
-        (Potential(32, 32, 4, 2), Product(32, 32, 4, 2)),
+        (GramTiles(32, 32, 4, 2), GramGradients(32, 32, 4, 2)),
         # The ordinary units keep DEPTH rows of operands in registers: 128 columns spill where widths are not aligned.
-        (Potential(64, 16, 8, 2), Product(64, 16, 8, 2)),
+        (GramTiles(64, 16, 8, 2), GramGradients(64, 16, 8, 2)),
     ),
     "double": (
-        (Potential(32, 16, 4, 2), Product(32, 16, 4, 2)),
-        (Potential(32, 16, 4, 2), Product(32, 16, 4, 2)),
+        (GramTiles(32, 16, 4, 2), GramGradients(32, 16, 4, 2)),
+        (GramTiles(32, 16, 4, 2), GramGradients(32, 16, 4, 2)),
     ),
 }
 
-# `gradient_kernel` and the programs that merge moments.
+# `gradients` and the programs that merge moments.
 GRADIENT_ROWS, GRADIENT_COLUMNS = 16, 128
 MERGE_BLOCKS, MERGE_COLUMNS = 32, 32
 
@@ -100,30 +100,30 @@ def kind(dtype: torch.dtype, precision: str) -> str:
 
 
 def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configuration:
-    potential, product = TABLES[kind(dtype, precision)][0 if n <= SMALL else 1]
-    if potential.block == 64 and not arch.startswith(("sm_8", "sm_12")):
+    tiles, gradients = TABLES[kind(dtype, precision)][0 if n <= SMALL else 1]
+    if tiles.block == 64 and not arch.startswith(("sm_8", "sm_12")):
         # wgmma and tcgen05 read shared memory themselves, so that more warps cost no reads but halve the registers.
-        potential = potential._replace(warps=8)
-    if arch.startswith("sm_10") and potential.block == 64:
+        tiles = tiles._replace(warps=8)
+    if arch.startswith("sm_10") and tiles.block == 64:
         # Sums are read from tensor memory into registers: 128 columns spill where widths are not aligned.
-        product = product._replace(columns=64)
+        gradients = gradients._replace(columns=64)
     if arch.startswith("sm_12") and dtype == torch.float64:
         # Without matrix units for float64 four warps spill where W comes in panels.
-        product = product._replace(warps=8)
-    if VERSION < (3, 7) and arch.startswith("sm_8") and precision == "tf32" and product.columns == 128:
+        gradients = gradients._replace(warps=8)
+    if VERSION < (3, 7) and arch.startswith("sm_8") and precision == "tf32" and gradients.columns == 128:
         # Spills where widths are not aligned.
-        product = product._replace(columns=64)
+        gradients = gradients._replace(columns=64)
     if not arch.startswith("sm_"):
         # AMD's 64 KiB of local memory hold two stages of every table row.
-        potential, product = potential._replace(stages=2), product._replace(stages=2)
+        tiles, gradients = tiles._replace(stages=2), gradients._replace(stages=2)
     if arch.startswith("gfx1"):
         # 256 vector registers for 32 lanes.
-        product = product._replace(columns=product.columns // 2, warps=8)
+        gradients = gradients._replace(columns=gradients.columns // 2, warps=8)
         if VERSION == (3, 7) and dtype == torch.bfloat16:
-            potential = potential._replace(depth=32)
+            tiles = tiles._replace(depth=32)
     # More rows spill.
     statistics = Statistics(16, 64 if dtype == torch.float64 else 128)
-    return Configuration(statistics, potential, product)
+    return Configuration(statistics, tiles, gradients)
 
 
 def limits(arch: str) -> dict[str, int]:
@@ -131,9 +131,9 @@ def limits(arch: str) -> dict[str, int]:
     return {"maxnreg": 255} if arch.startswith("sm_") else {}
 
 
-def across(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:
+def transposed(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[bool, bool]) -> tuple[bool, bool]:
     """Whether the Gram inputs are also kept transposed, which NVIDIA GPUs need to read shared memory without
-    conflicts: float32 on the ordinary units for the tiles, tf32 for the product."""
+    conflicts: float32 on the ordinary units for the tiles, tf32 for the gradients."""
     if dtype != torch.float32 or not arch.startswith("sm_"):
         return False, False
     return want_gram if precision == "tf32" else (True, True)

@@ -7,7 +7,7 @@ Backward: `correlation_gradient`, elementwise. csrc/README.md derives the formul
 import triton
 import triton.language as tl
 
-from itrd_kernels.backends.triton.numerics import divide_or_zero, inverse_power, power_of_two
+from itrd_kernels.backends.triton.numerics import LN2, divide_or_zero, inverse_power, power_of_two
 
 # What a block of rows leaves per column: δ_s, δ_t (mean − first row of z), √M2_s, √M2_t, correlation coefficient.
 PARTIALS = 5
@@ -49,22 +49,22 @@ def merge_moments(
     columns = block_of_columns * COLUMNS + tl.arange(0, COLUMNS)
     mask = columns < d
     count = n.to(ACC)
-    mean_s, mean_t = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
     large_s, large_t = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
-    # δ = Σ_p n_p δ_p / n
+    # δ = Σ_p n_p δ_p / n in float64: equal addends, as where few rows outweigh all others, round alike.
+    sum_s, sum_t = tl.zeros((COLUMNS,), tl.float64), tl.zeros((COLUMNS,), tl.float64)
     for start in range(0, blocks, BLOCKS):
         delta_s, delta_t, rms_s, rms_t, _, n_p = _load_partials(
             partials, columns, mask, start, n, d, blocks, ROWS, BLOCKS, ACC
         )
-        mean_s += tl.sum(delta_s * (n_p / count)[:, None], 0)
-        mean_t += tl.sum(delta_t * (n_p / count)[:, None], 0)
+        sum_s += tl.sum((delta_s * n_p[:, None]).to(tl.float64), 0)
+        sum_t += tl.sum((delta_t * n_p[:, None]).to(tl.float64), 0)
         large_s = tl.maximum(large_s, tl.max(tl.maximum(tl.abs(delta_s), rms_s), 0))
         large_t = tl.maximum(large_t, tl.max(tl.maximum(tl.abs(delta_t), rms_t), 0))
+    mean_s, low_s = _split(sum_s / n, ACC)
+    mean_t, low_t = _split(sum_t / n, ACC)
     unit_s, unit_t = power_of_two(large_s), power_of_two(large_t)
     per_s, per_t = inverse_power(unit_s)[None, :], inverse_power(unit_t)[None, :]
     m2_s, m2_t, cross = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
-    # Equal addends round alike, so that δ has drifted by Σ_p n_p (δ_p − δ) / n where one row outweighs all others.
-    drift_s, drift_t = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
     # M2 = Σ_p M2_p + n_p (δ_p − δ)²
     for start in range(0, blocks, BLOCKS):
         delta_s, delta_t, rms_s, rms_t, coefficient, n_p = _load_partials(
@@ -72,25 +72,27 @@ def merge_moments(
         )
         off_s, off_t = (delta_s - mean_s[None, :]) * per_s, (delta_t - mean_t[None, :]) * per_t
         rms_s, rms_t = rms_s * per_s, rms_t * per_t
-        drift_s += tl.sum(off_s * (n_p / count)[:, None], 0)
-        drift_t += tl.sum(off_t * (n_p / count)[:, None], 0)
         m2_s += tl.sum(rms_s * rms_s + n_p[:, None] * off_s * off_s, 0)
         m2_t += tl.sum(rms_t * rms_t + n_p[:, None] * off_t * off_t, 0)
         cross += tl.sum(coefficient * rms_s * rms_t + n_p[:, None] * off_s * off_t, 0)
-    m2_s -= count * drift_s * drift_s
-    m2_t -= count * drift_t * drift_t
-    cross -= count * drift_s * drift_t
     dead = (m2_s == 0) | (m2_t == 0)
     # v = (n−1)/n · C / √(M2_s M2_t), in which the units cancel
     v = divide_or_zero((count - 1) / count * cross, tl.sqrt(m2_s) * tl.sqrt(m2_t))
-    _store_mean(z_e, moments, columns, mask, d, 0, mean_s, drift_s * unit_s, ACC)
-    _store_mean(z_t, moments, columns, mask, d, 3, mean_t, drift_t * unit_t, ACC)
+    _store_mean(z_e, moments, columns, mask, d, 0, mean_s, low_s, ACC)
+    _store_mean(z_t, moments, columns, mask, d, 3, mean_t, low_t, ACC)
     # 1/σ = √((n−1)/M2); 0 marks a dead column
     rstd_s = divide_or_zero(tl.sqrt(count - 1), tl.sqrt(m2_s)) * inverse_power(unit_s)
     rstd_t = divide_or_zero(tl.sqrt(count - 1), tl.sqrt(m2_t)) * inverse_power(unit_t)
     tl.store(moments + 2 * d + columns, tl.where(dead, 0.0, rstd_s), mask)
     tl.store(moments + 5 * d + columns, tl.where(dead, 0.0, rstd_t), mask)
     tl.store(moments + 6 * d + columns, v, mask)
+
+
+@triton.jit
+def _split(x, ACC: tl.constexpr):
+    """x as a number of type ACC and the rest."""
+    high = x.to(ACC)
+    return high, (x - high.to(tl.float64)).to(ACC)
 
 
 @triton.jit
@@ -112,18 +114,18 @@ def _load_partials(
 
 
 @triton.jit
-def _store_mean(z, moments, columns, mask, d, row, delta, drift, ACC: tl.constexpr):
-    """first row + δ + drift, as a sum and what is too small for it."""
+def _store_mean(z, moments, columns, mask, d, row, delta, low, ACC: tl.constexpr):
+    """first row + δ + low, as a sum and what is too small for it."""
     first = tl.load(z + columns, mask, 0.0).to(ACC)
     mean = first + delta
     rest = mean - first
     tl.store(moments + row * d + columns, mean, mask)
-    tl.store(moments + (row + 1) * d + columns, (first - (mean - rest)) + (delta - rest) + drift, mask)
+    tl.store(moments + (row + 1) * d + columns, (first - (mean - rest)) + (delta - rest) + low, mask)
 
 
 @triton.jit
 def finish_correlation(moments, n, d, alpha, COLUMNS: tl.constexpr, ACC: tl.constexpr):
-    """L_corr, and row 7 of `moments`, ∂L_corr/∂v, from its row 6."""
+    """L_corr from v in row 6 of `moments`, whose place a = ∂L_corr/∂v / n takes; row 7: b = v ∂L_corr/∂v / (n−1)."""
     largest = tl.zeros((), ACC)
     for start in range(0, d, COLUMNS):
         e, _, _ = _error(moments, n, d, start, COLUMNS, ACC)
@@ -135,11 +137,13 @@ def finish_correlation(moments, n, d, alpha, COLUMNS: tl.constexpr, ACC: tl.cons
         e, columns, _ = _error(moments, n, d, start, COLUMNS, ACC)
         total += tl.sum(tl.where(columns < d, tl.exp2(power * tl.log2(e / largest)), 0.0), 0)
     # ∂L/∂v = 2α |e|^(2α−1) sign(e) / (ln 2 · Σ|e|^(2α)), and e < 0
-    scale = -power / (0.6931471805599453 * total * largest)
+    scale = -power / (total * LN2 * largest)
     for start in range(0, d, COLUMNS):
         e, columns, dead = _error(moments, n, d, start, COLUMNS, ACC)
-        slope = scale * tl.exp2((power - 1) * tl.log2(e / largest))
-        tl.store(moments + 7 * d + columns, tl.where(dead, 0.0, slope), columns < d)
+        slope = tl.where(dead, 0.0, scale * tl.exp2((power - 1) * tl.log2(e / largest)))
+        v = tl.load(moments + 6 * d + columns, columns < d, 0.0)
+        tl.store(moments + 6 * d + columns, slope / n, columns < d)
+        tl.store(moments + 7 * d + columns, v * slope / tl.maximum(n - 1, 1), columns < d)
     return power * tl.log2(largest) + tl.log2(total)
 
 
@@ -156,19 +160,17 @@ def _error(moments, n, d, start, COLUMNS: tl.constexpr, ACC: tl.constexpr):
 
 
 @triton.jit
-def correlation_gradient(x_s, x_t, moments, columns, mask, n, d, g, ACC: tl.constexpr):
+def correlation_gradient(x_s, x_t, moments, columns, mask, d, g):
     """g · ∂L_corr/∂z_e and g · ∂L_corr/∂z_t of x_s and x_t (rows, columns)."""
     mean_s, low_s, rstd_s = _load_three(moments, columns, mask, d, 0)
     mean_t, low_t, rstd_t = _load_three(moments, columns, mask, d, 3)
-    v = tl.load(moments + 6 * d + columns, mask, 0.0)
-    slope = g * tl.load(moments + 7 * d + columns, mask, 0.0)
-    count = n.to(ACC)
+    a = g * tl.load(moments + 6 * d + columns, mask, 0.0)
+    b = g * tl.load(moments + 7 * d + columns, mask, 0.0)
     hat_s = ((x_s - mean_s[None, :]) - low_s[None, :]) * rstd_s[None, :]
     hat_t = ((x_t - mean_t[None, :]) - low_t[None, :]) * rstd_t[None, :]
-    # ∂v/∂s = (t̂/n − v ŝ/(n−1)) / σ_s
-    own = (v / (count - 1))[None, :]
-    grad_s = (slope * rstd_s)[None, :] * (hat_t / count - own * hat_s)
-    grad_t = (slope * rstd_t)[None, :] * (hat_s / count - own * hat_t)
+    # ∂L/∂s = (a t̂ − b ŝ) / σ_s
+    grad_s = rstd_s[None, :] * (a[None, :] * hat_t - b[None, :] * hat_s)
+    grad_t = rstd_t[None, :] * (a[None, :] * hat_s - b[None, :] * hat_t)
     return grad_s, grad_t
 
 

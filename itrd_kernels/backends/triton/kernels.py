@@ -1,10 +1,8 @@
 """The kernels that are launched: which program does what, and in which order.
 
-The arithmetic is in correlation.py and gram.py.
+The arithmetic is in correlation.py and gram.py, the records of arguments in records.py.
 
-Forward: `statistics_kernel`, `potential_kernel`, and with gradients `product_kernel`. Backward: `gradient_kernel`.
-Shapes: z_e, z_t (n, d_t), z_s (n, d_s); `rows` (4, n) holds s and r of z_s and of z_t; `counts` (4, blocks) the numbers
-of non-zero rows of z_s, of pairs, and of extreme rows of z_s and z_t; `sums` (2, tiles).
+Forward: `statistics`, `gram_tiles`, and with gradients `gram_gradients`. Backward: `gradients`.
 """
 
 import triton
@@ -21,26 +19,26 @@ from itrd_kernels.backends.triton.gram import (
     coefficients,
     count,
     dot_tile,
+    finish_sums,
     keep_tile,
     multiply,
-    potential_tile,
+    mutual_information_tile,
     scale_and_rnorm,
     tile_index,
 )
-from itrd_kernels.backends.triton.numerics import as_read, divide_or_zero, is_last, sum_tile
+from itrd_kernels.backends.triton.numerics import as_read, is_last, sum_tile
 
 
 @triton.jit(do_not_specialize=["n", "blocks"])
-def statistics_kernel(
-    z_e, z_t, z_s, partials, rows, counts, ticket, across_s, across_t,
-    n, d_t, d_s, stride_e, stride_t, stride_s, padded, blocks, spread_s, spread_t,
+def statistics(
+    columns, student, teacher, rows, ticket, n, padded, blocks,
     CORRELATION: tl.constexpr, GRAM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
     """One pass over the inputs, a block of rows per program: partial moments of columns, norms of rows.
 
-    z_s is None where the Gram term reads z_e. across_s and across_t, unless None, become the Gram inputs transposed,
-    (d, padded), zero in the columns beyond n.
+    student.z is None where the Gram term reads the correlation's student. A transposed copy, where there is one, is
+    written too.
     """
     block = tl.program_id(0)
     row = block * ROWS + tl.arange(0, ROWS)
@@ -51,35 +49,39 @@ def statistics_kernel(
         tl.store(ticket, 0)
     unit_s, square_s = tl.full((ROWS,), 0.0, ACC), tl.zeros((ROWS,), ACC)
     unit_t, square_t = tl.full((ROWS,), 0.0, ACC), tl.zeros((ROWS,), ACC)
-    for start in range(0, d_t, COLUMNS):
-        columns = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
-        mask = inside[:, None] & (columns < d_t)[None, :]
-        x_t = tl.load(z_t + far * stride_t + columns[None, :], mask, 0.0).to(ACC)
+    width = teacher.width
+    for start in range(0, width, COLUMNS):
+        column = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
+        mask = inside[:, None] & (column < width)[None, :]
+        x_t = tl.load(teacher.z + far * teacher.stride + column[None, :], mask, 0.0).to(ACC)
         if CORRELATION:
-            x_e = tl.load(z_e + far * stride_e + columns[None, :], mask, 0.0).to(ACC)
-            shift_e = tl.load(z_e + columns, columns < d_t, 0.0).to(ACC)
-            shift_t = tl.load(z_t + columns, columns < d_t, 0.0).to(ACC)
-            column_moments(x_e, x_t, shift_e, shift_t, inside, present, partials, columns, columns < d_t, d_t, block)
-            if GRAM and z_s is None:
-                _store_across(across_s, x_e, row, columns, d_t, padded)
+            x_e = tl.load(columns.z + far * columns.stride + column[None, :], mask, 0.0).to(ACC)
+            shift_e = tl.load(columns.z + column, column < width, 0.0).to(ACC)
+            shift_t = tl.load(teacher.z + column, column < width, 0.0).to(ACC)
+            column_moments(
+                x_e, x_t, shift_e, shift_t, inside, present, columns.partials, column, column < width, width, block
+            )
+            if GRAM and student.z is None:
+                _store_transposed(student.transposed, x_e, row, column, width, padded)
                 unit_s, square_s = add_to_norms(unit_s, square_s, as_read(x_e, PRECISION))
         if GRAM:
-            _store_across(across_t, x_t, row, columns, d_t, padded)
+            _store_transposed(teacher.transposed, x_t, row, column, width, padded)
             unit_t, square_t = add_to_norms(unit_t, square_t, as_read(x_t, PRECISION))
     if GRAM:
-        if z_s is not None:
-            for start in range(0, d_s, COLUMNS):
-                columns = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
-                mask = inside[:, None] & (columns < d_s)[None, :]
-                x_s = tl.load(z_s + far * stride_s + columns[None, :], mask, 0.0).to(ACC)
-                _store_across(across_s, x_s, row, columns, d_s, padded)
+        if student.z is not None:
+            for start in range(0, student.width, COLUMNS):
+                column = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
+                mask = inside[:, None] & (column < student.width)[None, :]
+                x_s = tl.load(student.z + far * student.stride + column[None, :], mask, 0.0).to(ACC)
+                _store_transposed(student.transposed, x_s, row, column, student.width, padded)
                 unit_s, square_s = add_to_norms(unit_s, square_s, as_read(x_s, PRECISION))
-        scale_s, rnorm_s = scale_and_rnorm(unit_s, square_s, spread_s, z_t.dtype.element_ty)
-        scale_t, rnorm_t = scale_and_rnorm(unit_t, square_t, spread_t, z_t.dtype.element_ty)
-        tl.store(rows + row, scale_s, inside)
-        tl.store(rows + n + row, rnorm_s, inside)
-        tl.store(rows + 2 * n + row, scale_t, inside)
-        tl.store(rows + 3 * n + row, rnorm_t, inside)
+        scale_s, rnorm_s = scale_and_rnorm(unit_s, square_s, student.half_range, teacher.z.dtype.element_ty)
+        scale_t, rnorm_t = scale_and_rnorm(unit_t, square_t, teacher.half_range, teacher.z.dtype.element_ty)
+        tl.store(student.scales + row, scale_s, inside)
+        tl.store(student.rnorms + row, rnorm_s, inside)
+        tl.store(teacher.scales + row, scale_t, inside)
+        tl.store(teacher.rnorms + row, rnorm_t, inside)
+        counts = rows.counts
         tl.store(counts + block, tl.sum((rnorm_s != 0).to(ACC), 0))
         tl.store(counts + blocks + block, tl.sum(((rnorm_s != 0) & (rnorm_t != 0)).to(ACC), 0))
         tl.store(counts + 2 * blocks + block, tl.sum((scale_s != 1).to(ACC), 0))
@@ -87,84 +89,77 @@ def statistics_kernel(
 
 
 @triton.jit
-def _store_across(across, x, row, columns, d, padded):
-    if across is not None:
-        place = across + columns.to(tl.int64)[:, None] * padded + row[None, :]
-        tl.store(place, tl.trans(x), (columns < d)[:, None])
+def _store_transposed(transposed, x, row, column, width, padded):
+    if transposed is not None:
+        place = transposed + column.to(tl.int64)[:, None] * padded + row[None, :]
+        tl.store(place, tl.trans(x), (column < width)[:, None])
 
 
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles", "merges", "programs"])
-def potential_kernel(
-    z_e, z_t, z_s, partials, moments, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-    ticket, total, correlation, mutual_information, across_s, across_t,
-    n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, last, tiles, merges, programs,
+def gram_tiles(
+    columns, student, teacher, rows, scalars, n, padded, blocks, first, last, tiles, merges, programs,
     alpha: tl.float64, beta_corr: tl.float64, beta_mi: tl.float64,
-    CORRELATION: tl.constexpr, GRAM: tl.constexpr, LOG: tl.constexpr, SUMS: tl.constexpr,
-    KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, ROWS: tl.constexpr, BLOCKS: tl.constexpr, COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    CORRELATION: tl.constexpr, GRAM: tl.constexpr, LOG: tl.constexpr, SUMS: tl.constexpr, ROWS: tl.constexpr,
+    BLOCKS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr, TUNED_FOR: tl.constexpr = None,
 ):  # fmt: skip
     """The first `merges` programs finish the columns' moments, the others take a tile of W each; with SUMS, the last
     program of all launches to finish writes the scalars."""
     program = tl.program_id(0)
     if CORRELATION and program < merges:
-        merge_moments(z_e, z_t, partials, moments, n, d_t, blocks, program, ROWS, BLOCKS, COLUMNS, ACC)
+        merge_moments(
+            columns.z, teacher.z, columns.partials, columns.moments, n, teacher.width, blocks, program,
+            ROWS, BLOCKS, COLUMNS, ACC,
+        )  # fmt: skip
     if GRAM:
         i, j, exists = _tile_of(program - merges, first, last, tiles)
         if program >= merges and exists:
-            _potential(
-                z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-                across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t,
-                first, tiles, i, j,
-                LOG, SUMS, KEEP_S, KEEP_T, BLOCK, DEPTH, PRECISION, ACC,
+            _gram_tile(
+                student, teacher, rows, n, padded, blocks, first, tiles, i, j,
+                LOG, SUMS, BLOCK, DEPTH, PRECISION, ACC,
             )  # fmt: skip
-    if SUMS and is_last(ticket, programs):
+    if SUMS and is_last(scalars.ticket, programs):
         weighted = tl.zeros((), ACC)
         nan = tl.full((), float("nan"), ACC)
-        tl.store(correlation, nan)
-        tl.store(mutual_information, nan)
+        tl.store(scalars.correlation, nan)
+        tl.store(scalars.mutual_information, nan)
         if CORRELATION:
-            value = finish_correlation(moments, n, d_t, alpha, 1024, ACC)
-            tl.store(correlation, value)
+            value = finish_correlation(columns.moments, n, teacher.width, alpha, 1024, ACC)
+            tl.store(scalars.correlation, value)
             weighted += tl.full((), beta_corr, ACC) * value
         if GRAM:
-            value = _finish_potential(counts, logged, sums, blocks, tiles * (tiles + 1) // 2, LOG, ACC)
-            tl.store(mutual_information, value)
+            value = finish_sums(rows, blocks, tiles * (tiles + 1) // 2, LOG, ACC)
+            tl.store(scalars.mutual_information, value)
             weighted += tl.full((), beta_mi, ACC) * value
-        tl.store(total, weighted)
+        tl.store(scalars.total, weighted)
 
 
 @triton.jit
 def _tile_of(program, first, last, tiles):
     """(i, j ≥ i) of a program, and whether there is one: block rows q and last−1−q have together a fixed number."""
     height, width = last - first, tiles - first
-    pair, along = program // (2 * width - height + 1), program % (2 * width - height + 1)
-    second = along >= width - pair
+    pair, place = program // (2 * width - height + 1), program % (2 * width - height + 1)
+    second = place >= width - pair
     row = tl.where(second, height - 1 - pair, pair)
     i = first + row
-    return i, i + tl.where(second, along - (width - pair), along), (row != pair) | (~second)
+    return i, i + tl.where(second, place - (width - pair), place), (row != pair) | (~second)
 
 
 @triton.jit
-def _potential(
-    z_t, z_s, rows, counts, logged, sums, weights_s, weights_t, projections_s, projections_t,
-    across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, tiles, i, j,
-    LOG: tl.constexpr, SUMS: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr,
-    BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+def _gram_tile(
+    student, teacher, rows, n, padded, blocks, first, tiles, i, j,
+    LOG: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
     """Tile (i, j) of G_s and G_t: its share of the loss, its tile of W."""
-    DTYPE: tl.constexpr = z_t.dtype.element_ty
     row_i = i * BLOCK + tl.arange(0, BLOCK)
     row_j = j * BLOCK + tl.arange(0, BLOCK)
-    scale_si, scale_sj = tl.load(rows + row_i, row_i < n, 1.0), tl.load(rows + row_j, row_j < n, 1.0)
-    products_s = dot_tile(
-        z_s, stride_s, across_s, padded, row_i, row_j, scale_si, scale_sj, n, d_s, BLOCK, DEPTH, PRECISION, ACC
-    )
-    scale_ti, scale_tj = tl.load(rows + 2 * n + row_i, row_i < n, 1.0), tl.load(rows + 2 * n + row_j, row_j < n, 1.0)
-    products_t = dot_tile(
-        z_t, stride_t, across_t, padded, row_i, row_j, scale_ti, scale_tj, n, d_t, BLOCK, DEPTH, PRECISION, ACC
-    )
-    rnorm_si, rnorm_sj = tl.load(rows + n + row_i, row_i < n, 0.0), tl.load(rows + n + row_j, row_j < n, 0.0)
-    rnorm_ti, rnorm_tj = tl.load(rows + 3 * n + row_i, row_i < n, 0.0), tl.load(rows + 3 * n + row_j, row_j < n, 0.0)
+    products_s = dot_tile(student, padded, row_i, row_j, n, BLOCK, DEPTH, PRECISION, ACC)
+    products_t = dot_tile(teacher, padded, row_i, row_j, n, BLOCK, DEPTH, PRECISION, ACC)
+    rnorm_si = tl.load(student.rnorms + row_i, row_i < n, 0.0)
+    rnorm_sj = tl.load(student.rnorms + row_j, row_j < n, 0.0)
+    rnorm_ti = tl.load(teacher.rnorms + row_i, row_i < n, 0.0)
+    rnorm_tj = tl.load(teacher.rnorms + row_j, row_j < n, 0.0)
     # On the diagonal G is exactly 1, or 0 for a zero row.
     diagonal = row_i[:, None] == row_j[None, :]
     g_s = tl.where(diagonal, (rnorm_si != 0).to(ACC)[:, None], products_s * rnorm_si[:, None] * rnorm_sj[None, :])
@@ -174,134 +169,91 @@ def _potential(
         twice = tl.where(i == j, 1.0, 2.0).to(ACC)
     if LOG and SUMS:
         square_s, square_st = g_s * g_s, g_s * g_t * (g_s * g_t)
-        tl.store(sums + tile, twice * sum_tile(square_s))
-        tl.store(sums + tiles * (tiles + 1) // 2 + tile, twice * sum_tile(square_st))
+        tl.store(rows.sums + tile, twice * sum_tile(square_s))
+        tl.store(rows.sums + tiles * (tiles + 1) // 2 + tile, twice * sum_tile(square_st))
     else:
-        _, c_s, c_st = coefficients(counts, logged, blocks, LOG, 128, ACC)
-        loss, w_s, w_t = potential_tile(g_s, g_t, c_s, c_st)
+        _, c_s, c_st = coefficients(rows, blocks, LOG, ACC)
+        loss, w_s, w_t = mutual_information_tile(g_s, g_t, c_s, c_st)
         if SUMS:
-            tl.store(sums + tile, twice * sum_tile(loss))
+            tl.store(rows.sums + tile, twice * sum_tile(loss))
         # The diagonal's part of the gradient is along ẑ_i, which the projection removes.
         index = tile_index(i, j, first, tiles)
-        if KEEP_S:
-            keep_tile(
-                tl.where(diagonal, 0.0, w_s), g_s, rnorm_si, rnorm_sj,
-                weights_s, projections_s, index, spread_s, DTYPE, PRECISION, BLOCK, ACC,
-            )  # fmt: skip
-        if KEEP_T:
-            keep_tile(
-                tl.where(diagonal, 0.0, w_t), g_t, rnorm_ti, rnorm_tj,
-                weights_t, projections_t, index, spread_t, DTYPE, PRECISION, BLOCK, ACC,
-            )  # fmt: skip
-
-
-@triton.jit
-def _finish_potential(counts, logged, sums, blocks, tiles, LOG: tl.constexpr, ACC: tl.constexpr):
-    """L_mi from the tiles' sums; in the log form also c_s and c_st."""
-    if not LOG:
-        c, _, _ = coefficients(counts, logged, blocks, False, 128, ACC)
-        value = c * _sum(sums, tiles, ACC)
-    else:
-        sum_s, sum_st = _sum(sums, tiles, ACC), _sum(sums + tiles, tiles, ACC)
-        m_s, m_st = count(counts, blocks, 0, 128, ACC), count(counts, blocks, 1, 128, ACC)
-        # ∂ log2 x = ∂x / (x ln 2)
-        tl.store(logged, divide_or_zero(1.0, 0.6931471805599453 * sum_s))
-        tl.store(logged + 1, divide_or_zero(1.0, 0.6931471805599453 * sum_st))
-        value = _log2_or_zero(divide_or_zero(sum_s, m_s * m_s)) - _log2_or_zero(divide_or_zero(sum_st, m_st * m_st))
-    return value
-
-
-@triton.jit
-def _log2_or_zero(x):
-    return tl.where(x == 0, 0.0, tl.log2(tl.where(x == 0, 1.0, x)))
-
-
-@triton.jit
-def _sum(values, length, ACC: tl.constexpr):
-    total = tl.zeros((1024,), ACC)
-    for start in range(0, length, 1024):
-        index = start + tl.arange(0, 1024)
-        total += tl.load(values + index, index < length, 0.0)
-    return tl.sum(total, 0)
+        if student.weights is not None:
+            w_s = tl.where(diagonal, 0.0, w_s)
+            keep_tile(student, w_s, g_s, rnorm_si, rnorm_sj, index, PRECISION, BLOCK, ACC)
+        if teacher.weights is not None:
+            w_t = tl.where(diagonal, 0.0, w_t)
+            keep_tile(teacher, w_t, g_t, rnorm_ti, rnorm_tj, index, PRECISION, BLOCK, ACC)
 
 
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles"])
-def product_kernel(
-    z_t, z_s, rows, counts, logged, weights_s, weights_t, projections_s, projections_t,
-    carried_s, carried_t, out_s, out_t,
-    across_s, across_t, n, d_t, d_s, stride_t, stride_s, padded, blocks, spread_s, spread_t, first, last, tiles,
-    LOG: tl.constexpr, KEEP_S: tl.constexpr, KEEP_T: tl.constexpr, PANELS: tl.constexpr, BLOCK: tl.constexpr,
-    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+def gram_gradients(
+    student, teacher, rows, n, padded, blocks, first, last, tiles,
+    LOG: tl.constexpr, PANELS: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    PRECISION: tl.constexpr, ACC: tl.constexpr, TUNED_FOR: tl.constexpr = None,
 ):  # fmt: skip
     """∂L_mi/∂z_s and ∂L_mi/∂z_t: a block of rows and some columns per program, the student's programs first."""
-    c, _, _ = coefficients(counts, logged, blocks, LOG, 128, ACC)
+    c, _, _ = coefficients(rows, blocks, LOG, ACC)
     program = tl.program_id(0)
-    width = tl.cdiv(d_s, COLUMNS) if KEEP_S else 0
-    students = width * (tiles - first)
-    if KEEP_S and program < students:
-        wild = count(counts, blocks, 2, 128, ACC)
+    column_blocks = tl.cdiv(student.width, COLUMNS) if student.weights is not None else 0
+    students = column_blocks * (tiles - first)
+    if student.weights is not None and program < students:
+        extreme = count(rows, blocks, 2, ACC)
         multiply(
-            z_s, stride_s, across_s, padded, rows, rows + n, weights_s, projections_s, carried_s, out_s,
-            first + program // width,
-            program % width, first, last, tiles, n, d_s, c, wild,
-            spread_s, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
+            student, padded, first + program // column_blocks, program % column_blocks, first, last, tiles, n,
+            c, extreme, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip
-    if KEEP_T and program >= students:
-        wild = count(counts, blocks, 3, 128, ACC)
-        width = tl.cdiv(d_t, COLUMNS)
+    if teacher.weights is not None and program >= students:
+        extreme = count(rows, blocks, 3, ACC)
+        column_blocks = tl.cdiv(teacher.width, COLUMNS)
         program -= students
         multiply(
-            z_t, stride_t, across_t, padded, rows + 2 * n, rows + 3 * n, weights_t, projections_t, carried_t, out_t,
-            first + program // width, program % width, first, last, tiles, n, d_t, c, wild,
-            spread_t, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
+            teacher, padded, first + program // column_blocks, program % column_blocks, first, last, tiles, n,
+            c, extreme, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
         )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["n"])
-def gradient_kernel(
-    g_total, g_correlation, g_mutual_information, z_e, z_t, moments, dgram_e, dgram_t, dgram_s, grad_e, grad_t, grad_s,
-    n, d_t, d_s, stride_e, stride_t, beta_corr: tl.float64, beta_mi: tl.float64,
+def gradients(
+    upstream, e, t, s, moments, n, d_t, d_s, beta_corr: tl.float64, beta_mi: tl.float64,
     CORRELATION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of z_e, z_t and z_s under the upstream factors; what is None is not there, or not wanted.
-
-    dgram_e is the Gram term's gradient where that reads z_e, dgram_s where it reads z_s.
-    """
-    g_corr = _upstream(g_total, g_correlation, beta_corr, ACC)
-    g_mi = _upstream(g_total, g_mutual_information, beta_mi, ACC)
+    """Gradients of z_e, z_t (n, d_t) and z_s (n, d_s) under the upstream factors."""
+    g_corr = _upstream(upstream.total, upstream.correlation, beta_corr, ACC)
+    g_mi = _upstream(upstream.total, upstream.mutual_information, beta_mi, ACC)
     program = tl.program_id(0)
-    across = tl.cdiv(d_t, COLUMNS) if (grad_e is not None) or (grad_t is not None) else 0
-    shared = tl.cdiv(n, ROWS) * across
-    if ((grad_e is not None) or (grad_t is not None)) and program < shared:
-        row = program // across * ROWS + tl.arange(0, ROWS)
-        columns = tl.max_contiguous(program % across * COLUMNS + tl.arange(0, COLUMNS), 4)
-        mask = (row < n)[:, None] & (columns < d_t)[None, :]
+    column_blocks = tl.cdiv(d_t, COLUMNS) if (e.gradient is not None) or (t.gradient is not None) else 0
+    shared = tl.cdiv(n, ROWS) * column_blocks
+    if ((e.gradient is not None) or (t.gradient is not None)) and program < shared:
+        row = program // column_blocks * ROWS + tl.arange(0, ROWS)
+        column = tl.max_contiguous(program % column_blocks * COLUMNS + tl.arange(0, COLUMNS), 4)
+        mask = (row < n)[:, None] & (column < d_t)[None, :]
         far = row.to(tl.int64)[:, None]
-        here = far * d_t + columns[None, :]
+        here = far * d_t + column[None, :]
         sum_e, sum_t = tl.zeros((ROWS, COLUMNS), ACC), tl.zeros((ROWS, COLUMNS), ACC)
         if CORRELATION:
-            x_e = tl.load(z_e + far * stride_e + columns[None, :], mask, 0.0).to(ACC)
-            x_t = tl.load(z_t + far * stride_t + columns[None, :], mask, 0.0).to(ACC)
-            sum_e, sum_t = correlation_gradient(x_e, x_t, moments, columns, columns < d_t, n, d_t, g_corr, ACC)
-        if grad_e is not None:
-            if dgram_e is not None:
-                sum_e += g_mi * tl.load(dgram_e + here, mask, 0.0)
-            tl.store(grad_e + here, sum_e.to(grad_e.dtype.element_ty), mask)
-        if grad_t is not None:
-            if dgram_t is not None:
-                sum_t += g_mi * tl.load(dgram_t + here, mask, 0.0)
-            tl.store(grad_t + here, sum_t.to(grad_t.dtype.element_ty), mask)
-    if (grad_s is not None) and program >= shared:
-        across = tl.cdiv(d_s, COLUMNS)
+            x_e = tl.load(e.z + far * e.stride + column[None, :], mask, 0.0).to(ACC)
+            x_t = tl.load(t.z + far * t.stride + column[None, :], mask, 0.0).to(ACC)
+            sum_e, sum_t = correlation_gradient(x_e, x_t, moments, column, column < d_t, d_t, g_corr)
+        if e.gradient is not None:
+            if e.dgram is not None:
+                sum_e += g_mi * tl.load(e.dgram + here, mask, 0.0)
+            tl.store(e.gradient + here, sum_e.to(e.gradient.dtype.element_ty), mask)
+        if t.gradient is not None:
+            if t.dgram is not None:
+                sum_t += g_mi * tl.load(t.dgram + here, mask, 0.0)
+            tl.store(t.gradient + here, sum_t.to(t.gradient.dtype.element_ty), mask)
+    if (s.gradient is not None) and program >= shared:
+        column_blocks = tl.cdiv(d_s, COLUMNS)
         program -= shared
-        row = program // across * ROWS + tl.arange(0, ROWS)
-        columns = tl.max_contiguous(program % across * COLUMNS + tl.arange(0, COLUMNS), 4)
-        mask = (row < n)[:, None] & (columns < d_s)[None, :]
-        here = row.to(tl.int64)[:, None] * d_s + columns[None, :]
+        row = program // column_blocks * ROWS + tl.arange(0, ROWS)
+        column = tl.max_contiguous(program % column_blocks * COLUMNS + tl.arange(0, COLUMNS), 4)
+        mask = (row < n)[:, None] & (column < d_s)[None, :]
+        here = row.to(tl.int64)[:, None] * d_s + column[None, :]
         value = tl.zeros((ROWS, COLUMNS), ACC)
-        if dgram_s is not None:
-            value += g_mi * tl.load(dgram_s + here, mask, 0.0)
-        tl.store(grad_s + here, value.to(grad_s.dtype.element_ty), mask)
+        if s.dgram is not None:
+            value += g_mi * tl.load(s.dgram + here, mask, 0.0)
+        tl.store(s.gradient + here, value.to(s.gradient.dtype.element_ty), mask)
 
 
 @triton.jit

@@ -2,18 +2,19 @@
 
 import contextlib
 import math
-import os
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from itrd_kernels import schema
+from itrd_kernels.backends import emulated
 from itrd_kernels.backends.triton import configurations, kernels, tuning
 from itrd_kernels.backends.triton.correlation import PARTIALS
-from itrd_kernels.ops import MOMENTS, fake_backward
+from itrd_kernels.backends.triton.records import Columns, Gradient, Rows, Scalars, Side, Upstream
 
-INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETING = emulated.interpreting()
 
 # Triton's interpreter computes wrongly with bfloat16; tests that mend the interpreter turn this off.
 widen_bfloat16 = INTERPRETING
@@ -37,22 +38,24 @@ def forward(
     want_s: bool,
     tf32: bool,
 ) -> tuple[Tensor, ...]:
-    """The operator `forward` of ops.py."""
+    """The operator `forward` of schema.py."""
     z_e, z_t = _readable(z_e), _readable(z_t)
-    gram_input = z_e if z_s is None else _readable(z_s)
-    want_gram = (beta_mi != 0 and (want_e if z_s is None else want_s), beta_mi != 0 and want_t)
-    step = _Forward(z_e, z_t, gram_input, beta_corr != 0, beta_mi != 0, z_s is None, log, want_gram, tf32)
+    student, want_student = schema.gram_student(z_e, None if z_s is None else _readable(z_s), want_e, want_s)
+    want_gram = (beta_mi != 0 and want_student, beta_mi != 0 and want_t)
+    step = _Forward(z_e, z_t, student, beta_corr != 0, beta_mi != 0, z_s is None, log, want_gram, tf32)
+    factors = alpha, beta_corr, beta_mi
     with _on(z_t.device):
         step.statistics()
         if log and step.gram:
             # c_s and c_st hold the sums of all tiles: the tiles are formed once for them and once for W.
-            step.potential(0, step.tiles, (alpha, beta_corr, beta_mi), sums=True, keep=(False, False))
+            step.gram_tiles(0, step.tiles, factors, sums=True, keep=False)
         for first, last in step.panels if any(want_gram) or not (log and step.gram) else ():
-            step.potential(first, last, (alpha, beta_corr, beta_mi), sums=not (log and step.gram), keep=want_gram)
+            step.gram_tiles(first, last, factors, sums=not (log and step.gram), keep=True)
             if any(want_gram):
-                step.product(first, last)
-    moments = step.moments if step.moments is not None and (want_e or want_t) else step.new(0)
-    return *step.scalars, moments, *(step.new(0) if out is None else out for out in step.out)
+                step.gram_gradients(first, last)
+    moments = step.columns.moments if step.columns.moments is not None and (want_e or want_t) else step.new(0)
+    dgrams = (step.new(0) if side.gradient is None else side.gradient for side in (step.student, step.teacher))
+    return *step.scalars[:3], moments, *dgrams
 
 
 class _Forward:
@@ -62,49 +65,58 @@ class _Forward:
         self, z_e: Tensor, z_t: Tensor, z_s: Tensor, correlation: bool, gram: bool, shared: bool, log: bool,
         want_gram: tuple[bool, bool], tf32: bool,
     ) -> None:  # fmt: skip
-        self.z_e, self.z_t, self.z_s = z_e, z_t, z_s
-        self.correlation, self.gram, self.shared, self.log = correlation, gram, shared, log
-        self.n, self.d_t, self.d_s = *z_t.shape, z_s.shape[1]
+        self.like, self.correlation, self.gram, self.shared, self.log = z_t, correlation, gram, shared, log
+        self.n, d_t, d_s = *z_t.shape, z_s.shape[1]
         arch = configurations.architecture(z_t.device)
         self.precision = configurations.precision(z_t.dtype, tf32, arch)
         self.configuration = configurations.choose(self.n, z_t.dtype, self.precision, arch)
         self.limits = configurations.limits(arch)
         self.wide = torch.promote_types(z_t.dtype, torch.float32)
-        block = self.configuration.potential.block
+        block = self.configuration.gram_tiles.block
         self.tiles = triton.cdiv(self.n, block) if gram else 0
         self.padded = self.tiles * block
-        across = configurations.across(z_t.dtype, self.precision, arch, want_gram) if gram else (False, False)
-        self.blocks = triton.cdiv(self.padded if any(across) else self.n, self.configuration.statistics.rows)
-        self.merges = triton.cdiv(self.d_t, configurations.MERGE_COLUMNS) if correlation else 0
+        copied = configurations.transposed(z_t.dtype, self.precision, arch, want_gram) if gram else (False, False)
+        self.blocks = triton.cdiv(self.padded if any(copied) else self.n, self.configuration.statistics.rows)
+        self.merges = triton.cdiv(d_t, configurations.MERGE_COLUMNS) if correlation else 0
+        self.panels = configurations.panels(self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(d_s, d_t))
 
-        # K of gram.py: about ‖z‖² of rows with entries of order one
-        half = z_t.dtype == torch.float16
-        self.spread = [4.0 ** round(math.log(d, 4)) if half else 1.0 for d in (self.d_s, self.d_t)]
-
-        self.scalars = (self.new(), self.new(), self.new())
-        self.ticket = self.new(1, dtype=torch.int32)
-        self.moments = self.new(MOMENTS, self.d_t) if correlation else None
-        self.partials = self.new(self.blocks, PARTIALS, self.d_t) if correlation else None
-        self.rows = self.new(4, self.n) if gram else None
-        self.counts = self.new(4, self.blocks) if gram else None
-        self.sums = self.new(2, _tile_count(0, self.tiles, self.tiles)) if gram else None
-        self.logged = self.new(2) if gram and log else None
-
-        self.across = [
-            self.new(z.shape[1], self.padded) if copied else None for z, copied in zip((z_s, z_t), across, strict=True)
-        ]
-
-        self.panels = configurations.panels(
-            self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(self.d_s, self.d_t)
+        self.scalars = Scalars(self.new(), self.new(), self.new(), self.new(1, dtype=torch.int32))
+        self.columns = Columns(
+            z_e if correlation else None,
+            z_e.stride(0),
+            self.new(self.blocks, PARTIALS, d_t) if correlation else None,
+            self.new(len(schema.MOMENT_ROWS), d_t) if correlation else None,
         )
+        self.rows = Rows(
+            self.new(4, self.blocks) if gram else None,
+            self.new(2, _tile_count(0, self.tiles, self.tiles)) if gram else None,
+            self.new(2) if gram and log else None,
+        )
+        self.student, self.teacher = (
+            self.side(z, copy, want) for z, copy, want in zip((z_s, z_t), copied, want_gram, strict=True)
+        )
+
+    def side(self, z: Tensor, copied: bool, wanted: bool) -> Side:
+        width, block = z.shape[1], self.configuration.gram_tiles.block
         storage = max(_tile_count(*panel, self.tiles) for panel in self.panels)
-        self.weights = [self.new(storage, block, block, dtype=z_t.dtype) if want else None for want in want_gram]
-        self.projections = [self.new(storage, 2, block) if want else None for want in want_gram]
-        self.carried = [self.new(self.n) if want and len(self.panels) > 1 else None for want in want_gram]
-        self.out = [self.new(*z.shape) if want else None for z, want in zip((z_s, z_t), want_gram, strict=True)]
+        # K of gram.py: about ‖z‖² of rows with entries of order one
+        half_range = 4.0 ** round(math.log(width, 4)) if z.dtype == torch.float16 else 1.0
+        return Side(
+            z,
+            width,
+            z.stride(0),
+            self.new(width, self.padded) if copied else None,
+            self.new(self.n) if self.gram else None,
+            self.new(self.n) if self.gram else None,
+            half_range,
+            self.new(storage, block, block, dtype=z.dtype) if wanted else None,
+            self.new(storage, 2, block) if wanted else None,
+            self.new(self.n) if wanted and len(self.panels) > 1 else None,
+            self.new(self.n, width) if wanted else None,
+        )
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        return self.z_t.new_empty(shape, dtype=dtype or self.wide)
+        return self.like.new_empty(shape, dtype=dtype or self.wide)
 
     @property
     def accumulator(self):
@@ -112,50 +124,43 @@ class _Forward:
 
     def statistics(self) -> None:
         rows, columns, warps = self.configuration.statistics
+        # Features that the correlation term reads need not be read again for their norms.
+        read = not self.gram or (self.shared and self.correlation)
         launch(
-            kernels.statistics_kernel, self.blocks,
-            self.z_e if self.correlation else None, self.z_t,
-            self.z_s if self.gram and not (self.shared and self.correlation) else None,
-            self.partials, self.rows, self.counts, self.ticket, *self.across, self.n, self.d_t, self.d_s,
-            self.z_e.stride(0), self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks,
-            *self.spread,
+            kernels.statistics, self.blocks,
+            self.columns, self.student._replace(z=None) if read else self.student, self.teacher, self.rows,
+            self.scalars.ticket, self.n, self.padded, self.blocks,
             CORRELATION=self.correlation, GRAM=self.gram, ROWS=rows, COLUMNS=columns,
             PRECISION=self.precision, ACC=self.accumulator, num_warps=warps, **self.limits,
         )  # fmt: skip
 
-    def potential(
-        self, first: int, last: int, factors: tuple[float, float, float], sums: bool, keep: tuple[bool, bool]
-    ) -> None:
+    def gram_tiles(self, first: int, last: int, factors: tuple[float, float, float], sums: bool, keep: bool) -> None:
         # The columns' moments are merged beside the first tiles.
         merges = self.merges if sums and first == 0 else 0
         summed = [(0, self.tiles)] if self.log else self.panels
         participants = self.merges + sum(_tile_programs(*panel, self.tiles) for panel in summed)
-        block, depth, warps, stages = self.configuration.potential
+        block, depth, warps, stages = self.configuration.gram_tiles
+        sides = self.student, self.teacher
         launch(
-            kernels.potential_kernel, merges + _tile_programs(first, last, self.tiles),
-            self.z_e, self.z_t, self.z_s, self.partials, self.moments, self.rows, self.counts, self.logged, self.sums,
-            *self.weights, *self.projections, self.ticket, *self.scalars, *self.across,
-            self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.padded, self.blocks, *self.spread,
-            first, last, self.tiles, merges, participants, *factors,
+            kernels.gram_tiles, merges + _tile_programs(first, last, self.tiles),
+            self.columns, *(sides if keep else (side._replace(weights=None) for side in sides)), self.rows,
+            self.scalars, self.n, self.padded, self.blocks, first, last, self.tiles, merges, participants, *factors,
             CORRELATION=self.correlation and sums, GRAM=self.gram, LOG=self.log, SUMS=sums,
-            KEEP_S=keep[0], KEEP_T=keep[1],
             ROWS=self.configuration.statistics.rows, BLOCKS=configurations.MERGE_BLOCKS,
             COLUMNS=configurations.MERGE_COLUMNS, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
             ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
         )  # fmt: skip
 
-    def product(self, first: int, last: int) -> None:
-        columns, depth, warps, stages = self.configuration.product
-        across = sum(triton.cdiv(out.shape[1], columns) for out in self.out if out is not None)
+    def gram_gradients(self, first: int, last: int) -> None:
+        columns, depth, warps, stages = self.configuration.gram_gradients
+        sides = self.student, self.teacher
+        column_blocks = sum(triton.cdiv(side.width, columns) for side in sides if side.weights is not None)
         launch(
-            kernels.product_kernel, across * (self.tiles - first),
-            self.z_t, self.z_s, self.rows, self.counts, self.logged, *self.weights, *self.projections, *self.carried,
-            *self.out, *self.across, self.n, self.d_t, self.d_s, self.z_t.stride(0), self.z_s.stride(0), self.padded,
-            self.blocks, *self.spread, first, last,
-            self.tiles,
-            LOG=self.log, KEEP_S=self.out[0] is not None, KEEP_T=self.out[1] is not None, PANELS=len(self.panels) > 1,
-            BLOCK=self.configuration.potential.block, COLUMNS=columns, DEPTH=depth, PRECISION=self.precision,
-            ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
+            kernels.gram_gradients, column_blocks * (self.tiles - first),
+            *sides, self.rows, self.n, self.padded, self.blocks, first, last, self.tiles,
+            LOG=self.log, PANELS=len(self.panels) > 1, BLOCK=self.configuration.gram_tiles.block, COLUMNS=columns,
+            DEPTH=depth, PRECISION=self.precision, ACC=self.accumulator, num_warps=warps, num_stages=stages,
+            **self.limits,
         )  # fmt: skip
 
 
@@ -185,7 +190,7 @@ def backward(
     want_t: bool,
     want_s: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The operator `backward` of ops.py: one launch."""
+    """The operator `backward` of schema.py: one launch."""
     if widen_bfloat16 and z_t.dtype == torch.bfloat16:
         wide_s = None if z_s is None else z_s.float()
         wide = backward(
@@ -193,7 +198,7 @@ def backward(
             beta_corr, beta_mi, want_e, want_t, want_s,
         )  # fmt: skip
         return wide[0].bfloat16(), wide[1].bfloat16(), wide[2].bfloat16()
-    grads = fake_backward(
+    grads = schema.fake_backward(
         g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
         beta_corr, beta_mi, want_e, want_t, want_s,
     )  # fmt: skip
@@ -212,16 +217,18 @@ def backward(
     z_e, z_t = _readable(z_e), _readable(z_t)
     n, d_t = z_t.shape
     rows, columns = configurations.GRADIENT_ROWS, configurations.GRADIENT_COLUMNS
-    across = triton.cdiv(d_t, columns) if grad_e is not None or grad_t is not None else 0
-    across += triton.cdiv(d_s, columns) if grad_s is not None else 0
-    if across == 0:
+    column_blocks = triton.cdiv(d_t, columns) if grad_e is not None or grad_t is not None else 0
+    column_blocks += triton.cdiv(d_s, columns) if grad_s is not None else 0
+    if column_blocks == 0:
         return grads
     with _on(z_t.device):
         launch(
-            kernels.gradient_kernel, triton.cdiv(n, rows) * across,
-            g_total, g_correlation, g_mutual_information, z_e, z_t, moments if correlation else None,
-            dgram_e, _unless_empty(dgram_t), _unless_empty(dgram_s), grad_e, grad_t, grad_s,
-            n, d_t, d_s, z_e.stride(0), z_t.stride(0), beta_corr, beta_mi,
+            kernels.gradients, triton.cdiv(n, rows) * column_blocks,
+            Upstream(g_total, g_correlation, g_mutual_information),
+            Gradient(z_e if correlation else None, z_e.stride(0), dgram_e, grad_e),
+            Gradient(z_t if correlation else None, z_t.stride(0), _unless_empty(dgram_t), grad_t),
+            Gradient(None, 0, _unless_empty(dgram_s), grad_s),
+            moments if correlation else None, n, d_t, d_s, beta_corr, beta_mi,
             CORRELATION=correlation, ROWS=rows, COLUMNS=columns,
             ACC=tl.float64 if z_t.dtype == torch.float64 else tl.float32,
             **configurations.limits(configurations.architecture(z_t.device)),

@@ -8,6 +8,8 @@ from itrd_kernels.backends.triton.configurations import VERSION
 # Before 3.8 Triton cannot compile the sum of a sum for sm_100 in float16; for others it makes much the same of both.
 SUM_AT_ONCE = tl.constexpr(VERSION < (3, 8))
 
+LN2 = tl.constexpr(0.6931471805599453)
+
 # Both branches of an `if` over dtypes are kept: Triton compiles what follows a `return`, so that `else` is needed.
 
 

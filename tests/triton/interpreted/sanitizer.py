@@ -89,6 +89,15 @@ class Launch:
             seen[self.program] = self.releases[self.program]
 
 
+def _tensors(arguments: tuple) -> Iterator[torch.Tensor]:
+    """The tensors among a launch's arguments, those in records too."""
+    for argument in arguments:
+        if isinstance(argument, torch.Tensor):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from _tensors(argument)
+
+
 @contextmanager
 def sanitized(seed: int = 0) -> Iterator[None]:
     """Within it every interpreted kernel runs under the sanitizer, its programs in an order that `seed` chooses."""
@@ -99,7 +108,7 @@ def sanitized(seed: int = 0) -> Iterator[None]:
 
     def sanitized_call(self, *arguments, **constants):
         (programs,) = self.grid
-        tensors = [value for value in arguments if isinstance(value, torch.Tensor)]
+        tensors = list(_tensors(arguments))
         launches.append(Launch(tensors, programs, seed))
         try:
             return call(self, *arguments, **constants)

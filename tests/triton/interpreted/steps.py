@@ -10,8 +10,8 @@ from cases import assert_within_budget
 from sanitizer import sanitized
 from torch import Tensor
 
-from itrd_kernels.backends import reference
 from itrd_kernels.backends.triton import launch as production
+from itrd_kernels.formulas import itrd
 
 
 class Case(NamedTuple):
@@ -82,7 +82,7 @@ def reference_step(case: Case, inputs: list[Tensor | None], dtype: torch.dtype) 
         None if z is None else z.detach().to(dtype).requires_grad_(want)
         for z, want in zip(inputs, case.want, strict=True)
     ]
-    scalars = reference.terms(*leaves, *case.weights)
+    scalars = itrd.terms(*leaves, *case.weights)
     wanted = [z for z in leaves if z is not None and z.requires_grad]
     grads = iter(torch.autograd.grad(UPSTREAM * scalars[0], wanted, allow_unused=True)) if wanted else iter(())
     empty = torch.empty(0, dtype=dtype)

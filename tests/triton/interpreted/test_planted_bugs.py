@@ -20,26 +20,26 @@ WRONG, RACE = AssertionError, SanitizerError
 
 BUGS = {
     "no mask at the ragged end of the rows": (
-        "kernels", "tl.store(rows + row, scale_s, inside)", "tl.store(rows + row, scale_s)", WRONG,
+        "kernels", "tl.store(student.scales + row, scale_s, inside)", "tl.store(student.scales + row, scale_s)", WRONG,
     ),
     "no mask at the ragged end of the columns": (
         "gram",
-        "(row < n)[:, None] & (columns < d)[None, :]\n    g =",
-        "(row < n)[:, None] & (columns <= d)[None, :]\n    g =",
+        "(row < n)[:, None] & (columns < side.width)[None, :]\n    g =",
+        "(row < n)[:, None] & (columns <= side.width)[None, :]\n    g =",
         WRONG,
     ),
     "only one block of partial moments is merged": (
         "correlation", "for start in range(0, blocks, BLOCKS):", "for start in range(0, 1, BLOCKS):", None,
     ),
     "the second stage of the loss drops tiles": (
-        "kernels", "index < length, 0.0)", "index < length - 1, 0.0)", WRONG,
+        "gram", "index < length, 0.0)", "index < length - 1, 0.0)", WRONG,
     ),
     "a stored tile is not transposed left of the diagonal": (
         "gram", "tl.load(tile + local[:, None] + depth[None, :] * BLOCK)",
         "tl.load(tile + local[:, None] * BLOCK + depth[None, :])", WRONG,
     ),
     "wrong sign in the backward pass": (
-        "correlation", "hat_t / count - own * hat_s", "hat_t / count + own * hat_s", WRONG,
+        "correlation", "a[None, :] * hat_t - b[None, :] * hat_s", "a[None, :] * hat_t + b[None, :] * hat_s", WRONG,
     ),
     "no projection onto the tangent of the sphere": (
         "gram", "g -= (projection * rnorm * rnorm)[:, None] * own", "g -= 0.0 * own", WRONG,

@@ -1,30 +1,15 @@
-"""Operators: their schemas and fake kernels, the record of settings they take, and the choice of backend.
+"""Which backend runs, and the calls of its operators, with the record of settings that they take."""
 
-Every backend owns a namespace (`itrd_cpu`, `itrd_triton`, `itrd_cuda`) with the same two operators. The C++ backends
-define the same schemas in csrc/ops.cpp.
-"""
-
+import functools
+import warnings
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from itrd_kernels import backends, checks
+from itrd_kernels import backends, checks, schema
 from itrd_kernels.graphs import constant_in_graphs
-
-FORWARD_SCHEMA = (
-    "forward(Tensor z_e, Tensor z_t, Tensor? z_s, float alpha, float beta_corr, float beta_mi, bool log, "
-    "bool want_e, bool want_t, bool want_s, bool tf32) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-BACKWARD_SCHEMA = (
-    "backward(Tensor? g_total, Tensor? g_correlation, Tensor? g_mutual_information, "
-    "Tensor z_e, Tensor z_t, Tensor? z_s, Tensor moments, Tensor dgram_s, Tensor dgram_t, "
-    "float beta_corr, float beta_mi, bool want_e, bool want_t, bool want_s) -> (Tensor, Tensor, Tensor)"
-)
-
-# Rows of `moments` (MOMENTS, d): μ_s and its rounding error, 1/σ_s, the same of z_t, v, ∂L_corr/∂v.
-MOMENTS = 8
 
 
 class Settings(NamedTuple):
@@ -86,12 +71,32 @@ def choose_backend(name: str, device: torch.device) -> str:
     if name == "auto":
         fastest = backends.fastest(device.type)
         if fastest == "reference":
-            backends.warn_of_formulas(device.type)
+            warn_of_formulas(device.type)
         return fastest
     reason = backends.why_not(name, device.type)
     if reason is not None:
         raise RuntimeError(f"backend={name!r} cannot run on {device}: {reason}")
     return name
+
+
+@functools.cache
+def _warn_of_formulas(device_type: str) -> None:
+    fused = backends.meant_for(device_type)
+    reasons = "; ".join(f"{name}: {backends.why_not(name, device_type)}" for name in fused)
+    why = f"no fused backend can run ({reasons})" if fused else "no fused backend takes such tensors"
+    warnings.warn(
+        f"itrd_kernels runs plain PyTorch formulas on {device_type} tensors, slower and with n × n arrays in memory, "
+        f"since {why}. backend='reference' asks for them without this warning",
+        stacklevel=2,
+    )
+
+
+@constant_in_graphs
+def warn_of_formulas(device_type: str) -> None:
+    """Say once for a device type that "auto" runs the formulas there; tracing says it too."""
+    # Meta tensors hold nothing that could be computed fast or slowly.
+    if device_type != "meta":
+        _warn_of_formulas(device_type)
 
 
 def forward(z_e: Tensor, z_t: Tensor, z_s: Tensor | None, settings: Settings) -> tuple[Tensor, ...]:
@@ -129,43 +134,14 @@ def backward(
     )
 
 
-def fake_forward(
-    z_e, z_t, z_s, alpha, beta_corr, beta_mi, log, want_e, want_t, want_s, tf32
-):  # fmt: skip
-    wide = torch.float64 if z_t.dtype == torch.float64 else torch.float32
-    new = lambda *shape: z_t.new_empty(shape, dtype=wide)  # noqa: E731
-    gram_input, want_gram_s = (z_e, want_e) if z_s is None else (z_s, want_s)
-    return (
-        new(),
-        new(),
-        new(),
-        new(MOMENTS, z_t.shape[1]) if beta_corr and (want_e or want_t) else new(0),
-        new(*gram_input.shape) if beta_mi and want_gram_s else new(0),
-        new(*z_t.shape) if beta_mi and want_t else new(0),
-    )
-
-
-def fake_backward(
-    g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
-    beta_corr, beta_mi, want_e, want_t, want_s,
-):  # fmt: skip
-    like = lambda z, want: z_t.new_empty(z.shape if want else 0)  # noqa: E731
-    return like(z_e, want_e), like(z_t, want_t), like(z_s, want_s) if z_s is not None else z_t.new_empty(0)
-
-
-# Definitions made from Python end with the object that made them.
-_LIBRARIES: list[torch.library.Library] = []
-
-
 def _register() -> dict[str, torch._ops._OpNamespace]:
     operators = {}
-    for name in backends.WITH_OPERATORS:
-        namespace = f"itrd_{name}"
+    for name, backend in backends.WITH_OPERATORS.items():
         if backends.has_operators(name):
-            if name == "triton":
-                _LIBRARIES.append(backends.triton.register(FORWARD_SCHEMA, BACKWARD_SCHEMA))
-            torch.library.register_fake(f"{namespace}::forward", fake_forward)
-            torch.library.register_fake(f"{namespace}::backward", fake_backward)
+            backend.register()
+            namespace = schema.namespace(name)
+            torch.library.register_fake(f"{namespace}::forward", schema.fake_forward)
+            torch.library.register_fake(f"{namespace}::backward", schema.fake_backward)
             operators[name] = getattr(torch.ops, namespace)
     return operators
 

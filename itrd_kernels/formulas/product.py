@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from itrd_kernels import checks
+from itrd_kernels.autocast import autocasts
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     # Autocast leaves float64 alone, in those derivatives too, whenever they are taken. Compiled ones are taken under
     # the autocast of their forward pass, without which they need no float64.
     kind = a.device.type
-    if kind in ("mps", "xla") or (compiling and not (checks.autocasts(kind) or torch.compiler.is_exporting())):
+    if kind in ("mps", "xla") or (compiling and not (autocasts(kind) or torch.compiler.is_exporting())):
         return _without_autocast(a, b)
     return (a.double() @ b.double().T).to(a.dtype)
 
@@ -53,7 +53,7 @@ class _Product(torch.autograd.Function):
 
 
 def _without_autocast(a: Tensor, b: Tensor) -> Tensor:
-    if not checks.autocasts(a.device.type):
+    if not autocasts(a.device.type):
         return a @ b.T
     with torch.autocast(a.device.type, enabled=False):
         return a @ b.T

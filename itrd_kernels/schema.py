@@ -1,0 +1,57 @@
+"""What every backend's operators look like from outside: schemas, the rows of `moments`, fake kernels.
+
+Every backend owns a namespace (`itrd_cpu`, `itrd_triton`, `itrd_cuda`) with the same two operators. C++ has the same
+schemas in csrc/operators.h and the same rows in csrc/moments.h; tests compare them.
+"""
+
+import torch
+from torch import Tensor
+
+FORWARD = (
+    "forward(Tensor z_e, Tensor z_t, Tensor? z_s, float alpha, float beta_corr, float beta_mi, bool log, "
+    "bool want_e, bool want_t, bool want_s, bool tf32) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+BACKWARD = (
+    "backward(Tensor? g_total, Tensor? g_correlation, Tensor? g_mutual_information, "
+    "Tensor z_e, Tensor z_t, Tensor? z_s, Tensor moments, Tensor dgram_s, Tensor dgram_t, "
+    "float beta_corr, float beta_mi, bool want_e, bool want_t, bool want_s) -> (Tensor, Tensor, Tensor)"
+)
+
+# Rows of `moments` (8, d_t): μ_s and its rounding error, 1/σ_s (0 in a dead column), the same of z_t, v, ∂L_corr/∂v.
+MOMENT_ROWS = ("mean_s", "mean_low_s", "rstd_s", "mean_t", "mean_low_t", "rstd_t", "v", "dv")
+
+
+def namespace(backend: str) -> str:
+    """Where the operators of a backend live: torch.ops.<namespace>."""
+    return f"itrd_{backend}"
+
+
+def gram_student(z_e: Tensor, z_s: Tensor | None, want_e: bool, want_s: bool) -> tuple[Tensor, bool]:
+    """The student's features that the Gram term reads, and whether their gradient is wanted: z_s, or z_e without it."""
+    return (z_e, want_e) if z_s is None else (z_s, want_s)
+
+
+def fake_forward(
+    z_e, z_t, z_s, alpha, beta_corr, beta_mi, log, want_e, want_t, want_s, tf32
+):  # fmt: skip
+    """Shapes and dtypes of what `forward` returns; see dispatch.forward."""
+    wide = torch.float64 if z_t.dtype == torch.float64 else torch.float32
+    new = lambda *shape: z_t.new_empty(shape, dtype=wide)  # noqa: E731
+    student, want_student = gram_student(z_e, z_s, want_e, want_s)
+    return (
+        new(),
+        new(),
+        new(),
+        new(len(MOMENT_ROWS), z_t.shape[1]) if beta_corr and (want_e or want_t) else new(0),
+        new(*student.shape) if beta_mi and want_student else new(0),
+        new(*z_t.shape) if beta_mi and want_t else new(0),
+    )
+
+
+def fake_backward(
+    g_total, g_correlation, g_mutual_information, z_e, z_t, z_s, moments, dgram_s, dgram_t,
+    beta_corr, beta_mi, want_e, want_t, want_s,
+):  # fmt: skip
+    """Shapes and dtypes of what `backward` returns; see dispatch.backward."""
+    like = lambda z, want: z_t.new_empty(z.shape if want else 0)  # noqa: E731
+    return like(z_e, want_e), like(z_t, want_t), like(z_s, want_s) if z_s is not None else z_t.new_empty(0)
