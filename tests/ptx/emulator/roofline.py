@@ -65,23 +65,27 @@ class Bound(NamedTuple):
     limited_by: str
 
 
-@functools.cache
 def registers(text: str, name: str, arch: str) -> int | None:
-    """Registers a thread of a kernel as `ptxas -v` reports them, of the toolkit's ptxas or Triton's; None without."""
+    """Registers a thread of a kernel as ptxas reports them; None without ptxas."""
+    found = re.search(rf"entry function '{re.escape(name)}'.*?Used (\d+) registers", _ptxas_report(text, arch), re.S)
+    return int(found[1]) if found else None
+
+
+@functools.cache
+def _ptxas_report(text: str, arch: str) -> str:
+    """What `ptxas -v` says of all kernels of a module, the toolkit's ptxas or Triton's."""
     tool = shutil.which("ptxas", path=os.pathsep.join([os.environ.get("CUDA_HOME", "") + "/bin", os.environ["PATH"]]))
     if not tool:
         try:
             import triton.backends.nvidia as nvidia
         except ImportError:
-            return None
+            return ""
         tool = str(Path(next(iter(nvidia.__path__))) / "bin/ptxas")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(text)
         command = [tool, "-v", f"-arch={arch}", str(source), "-o", str(source.with_suffix(".cubin"))]
-        report = subprocess.run(command, capture_output=True, text=True).stderr
-    found = re.search(rf"entry function '{re.escape(name)}'.*?Used (\d+) registers", report, re.S)
-    return int(found[1]) if found else None
+        return subprocess.run(command, capture_output=True, text=True).stderr
 
 
 def occupancy(gpu: GPU, threads: int, shared: int, registers: int | None) -> tuple[int, str]:
