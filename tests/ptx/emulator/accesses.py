@@ -34,6 +34,7 @@ class Accesses:
     """The part of a group that reads and writes memory; `Group` mixes it in."""
 
     def where(self, addr):
+        """An address as a buffer's name and a byte in it, for messages."""
         m, off = self.launch.memory, int(addr) - GLOBAL
         if off >= FAR // 2:
             off += m.far
@@ -97,6 +98,7 @@ class Accesses:
         return a, ix
 
     def view(self, sp, d, n):
+        """Memory of a space as vectors of n elements of dtype d."""
         v = self.team.views[sp].get((d, n))
         if v is None:
             mem = self.team.mem[sp]
@@ -116,6 +118,7 @@ class Accesses:
         return out
 
     def ld(self, i, sp, base, off, d, n, k):
+        """A load of n elements of dtype d at base + off by lanes k: one array over the lanes for each."""
         if sp == "generic":
             parts = self.generic(base, off, k)
             if len(parts) == 1:
@@ -142,6 +145,7 @@ class Accesses:
         return out
 
     def st(self, i, sp, base, off, d, vals, k):
+        """A store of vectors of elements of dtype d."""
         if sp == "generic":
             for s, o, kk in self.generic(base, off, k):
                 self.st(i, s, base, o, d, vals, kk)
@@ -177,6 +181,7 @@ class Accesses:
         return ((a >> g)[:, None] + np.arange(n)).ravel(), key.repeat(n), epoch_key.repeat(n)
 
     def race(self, i, what, bad, nb, ix):
+        """Notes a finding at the first lane of which `bad` is true."""
         j = int(bad.argmax()) // max(1, nb >> self.team.g)
         j = j if ix is None else int(ix[j])
         self.launch.stats.add(
@@ -184,6 +189,7 @@ class Accesses:
         )
 
     def shared_read(self, i, a, nb, ix):
+        """Checks and notes that lanes ix read shared memory: written by their own warp, or before a barrier?"""
         idx, key, epoch_key = self.units(a, nb, ix)
         team = self.team
         w = team.written.take(idx)
@@ -199,6 +205,7 @@ class Accesses:
             team.readers[idx[dup]] = epoch_key[dup] | SEVERAL_WARPS
 
     def shared_write(self, i, a, nb, ix, view=None, e=None, v=None):
+        """Checks and notes that lanes ix write shared memory; `view`, `e` and `v` say what, where it matters."""
         idx, key, epoch_key = self.units(a, nb, ix)
         team = self.team
         r = team.readers.take(idx)
@@ -220,6 +227,7 @@ class Accesses:
                 self.race(i, "shared race: write after write of another warp without barrier", bad, nb, ix)
 
     def atom(self, i, sp, base, off, t, what, vals, want, sem, k):
+        """An atomic `what` of PTX type t; the old values where they are wanted."""
         if sp == "generic":
             out = np.zeros(self.width, DTYPES[t])
             for s, o, kk in self.generic(base, off, k):

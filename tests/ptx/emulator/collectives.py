@@ -22,12 +22,14 @@ class Collectives:
             self.fault(i, f"{int(lost.sum())} lanes named in the member mask do not take part", int(lost.argmax()))
 
     def whole(self, i, k):
+        """Refuses a warp instruction that only part of a warp has reached."""
         if k is not None:
             w = k.reshape(-1, 32)
             if (w.any(1) != w.all(1)).any():
                 self.fault(i, "warp instruction with part of a warp", int(k.argmax()))
 
     def shfl(self, i, mode, a, b, c, mask, fixed, k):
+        """Values of other lanes, and whether they are in range; outcomes for fixed b and c are kept."""
         self.members(i, mask, k)
         key = (mode, b, c) if fixed else None
         if key in self.shuffles and fixed:
@@ -50,6 +52,7 @@ class Collectives:
         return out, ok
 
     def vote(self, i, kind, p, mask, k):
+        """ballot, all, any, uni and the mask of active lanes."""
         p = np.broadcast_to(p, self.width)
         on = np.ones(self.width, bool) if k is None else k
         if kind != "active":
@@ -66,6 +69,7 @@ class Collectives:
         return r.repeat(32)
 
     def match(self, i, every, a, mask, k):
+        """Which lanes hold the same value, or for `every` whether all do."""
         self.members(i, mask, k)
         on = (np.ones(self.width, bool) if k is None else k).reshape(-1, 32)
         w = a.reshape(-1, 32)
@@ -76,6 +80,7 @@ class Collectives:
         return (np.where(ok, full, 0).astype("u4") if every else bits).ravel(), ok.ravel()
 
     def redux(self, i, kind, a, mask, k):
+        """A reduction over the lanes of each warp."""
         self.members(i, mask, k)
         w = a.reshape(-1, 32)
         lim = np.iinfo(a.dtype)
@@ -100,6 +105,7 @@ class Collectives:
         return f[kind].reduce(w, axis=1, dtype=a.dtype).repeat(32)
 
     def ldmatrix(self, i, base, off, n, trans, k):
+        """n matrices of 8 × 8 halves, whose rows' addresses the lanes give."""
         self.whole(i, k)
         use = np.tile(np.arange(32) < 8 * n, self.width // 32)
         if k is not None:

@@ -9,6 +9,7 @@ class Copies:
     """The part of a group that copies asynchronously; `Group` mixes it in."""
 
     def cp_async(self, i, dst, doff, src, soff, size, n, k):
+        """Starts copies of `size` bytes, of which n come from global memory and the others are zeros."""
         a, ix = self.addr(i, "shared", dst, doff, size, k)
         if a is None:
             return
@@ -42,9 +43,11 @@ class Copies:
         self.pending.append((i, lanes, self.group_number[lanes], a, need, g, n, size))
 
     def commit(self, k):
+        """Closes the group of copies that lanes k have started."""
         self.group_number = self.group_number + (1 if k is None else k.astype(int))
 
     def wait(self, i, left, k):
+        """Carries out all groups of lanes k but the last `left`; all copies where that is negative."""
         rest = []
         for rec in self.pending:
             i, lanes, grp, a, need, g, n, size = rec
@@ -63,6 +66,7 @@ class Copies:
         self.pending = rest
 
     def copy(self, rec):
+        """Carries out a record of copies."""
         i, lanes, _, a, need, g, n, size = rec
         w = min(size, 8)
         d, c = f"u{w}", size // w

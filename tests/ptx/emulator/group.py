@@ -15,6 +15,10 @@ class Group(Accesses, Copies, Collectives):
     """Lanes that execute together: all of the team ("lockstep") or one warp.
 
     Where lanes part, the earliest basic block runs first, so that they meet again as soon as they can.
+
+    The generated code calls the methods that carry the names of instructions. Everywhere i is the number of an
+    instruction, k or m a mask over the lanes (None: all), ix the numbers of lanes (None: all), a their byte addresses,
+    nb the width of an access in bytes, sp a memory space, and d a NumPy dtype.
     """
 
     def __init__(self, team, lo, hi):
@@ -44,6 +48,7 @@ class Group(Accesses, Copies, Collectives):
         self.polls, self.polled = 0, {}
 
     def constant(self, key):
+        """A special register, a kernel parameter or an immediate as an array over the lanes."""
         if isinstance(key, str):
             v = self.team.special.get(key)
             d = "u8" if key in ("%clock64", "%globaltimer") else "u4"
@@ -54,15 +59,19 @@ class Group(Accesses, Copies, Collectives):
         return np.full(self.width, np.frombuffer(key[0], key[1])[0])
 
     def param_addr(self, off):
+        """The generic address of a kernel parameter."""
         return np.full(self.width, GLOBAL + self.launch.memory.params + off, np.uint64)
 
     def line(self, i):
+        """The PTX line of instruction i."""
         return self.kernel.flat.instrs[i].line
 
     def text(self, i):
+        """The PTX text of instruction i."""
         return self.kernel.flat.instrs[i].text
 
     def fault(self, i, msg, lane=None):
+        """Raises for instruction i, with the block and thread of a lane."""
         at = ""
         if lane is not None:
             bx, by, _ = self.launch.block
@@ -84,6 +93,7 @@ class Group(Accesses, Copies, Collectives):
         self.ready[pc] = None if m is None or m.all() else m
 
     def run(self):
+        """Runs basic blocks until all lanes wait at a barrier or have left."""
         ready, full, masked, R, count = self.ready, self.kernel.full, self.kernel.masked, self.R, self.kernel.count
         n, end = 0, self.kernel.exit
         limit = self.launch.limit - self.launch.stats.instructions
@@ -174,6 +184,7 @@ class Group(Accesses, Copies, Collectives):
         self.polled[i] = v
 
     def brx(self, idx, targets, m):
+        """An indexed branch: [(basic block, lanes that go there)]."""
         out = []
         for j in np.unique(idx if m is None else idx[m]):
             k = idx == j
@@ -181,6 +192,7 @@ class Group(Accesses, Copies, Collectives):
         return out
 
     def trap(self, i, k):
+        """Raises where any lane reaches a trap."""
         if k is None or k.any():
             self.fault(i, "trap", 0 if k is None else int(k.argmax()))
 

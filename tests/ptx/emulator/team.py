@@ -66,6 +66,7 @@ class Team:
         self.full_epoch = bool(self.live.all())
 
     def run(self):
+        """Runs the groups in turn, and releases barriers, until every thread has left."""
         groups, rng = self.groups, self.launch.rng
         while True:
             for j in rng.permutation(len(groups)) if rng is not None else range(len(groups)):
@@ -84,6 +85,7 @@ class Team:
                 )
 
     def release(self):
+        """Lets the threads go that wait at a barrier which all others have reached; True if there was one."""
         done = False
         for b in range(self.blocks):
             sl = slice(b * self.padded, (b + 1) * self.padded)
@@ -117,6 +119,7 @@ class Team:
         return done
 
     def early(self, i):
+        """Notes threads that have left the kernel while others still meet at barrier i."""
         n = self.live.reshape(self.blocks, -1).sum(1)
         n = self.launch.threads - n[(n > 0) & (n < self.launch.threads)]
         if n.size:
@@ -124,6 +127,7 @@ class Team:
             self.launch.stats.add("threads exited before a barrier", g.line(i), f"{n.max()} threads: {g.text(i)}")
 
     def finish(self, full, pc, red):
+        """Lanes `full` go on at block pc, with the result of the barrier's reduction where it has one."""
         if red:
             op, dst = red
             v = self.wait_value[full]
