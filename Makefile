@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 NATIVE_SOURCES := $(shell find csrc -type f \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 
 EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp tests/emulated_tiles/cpu/gram/*.h tests/other_compilers/*.cpp \
-	tests/cpu_sanitizers/*.h tests/cpu_sanitizers/*.cpp tests/*.h)
+	tests/cpu_sanitizers/*.h tests/cpu_sanitizers/*.cpp tests/ptx/cuda/* tests/ptx/samples/* tests/*.h)
 
 # Shared tests that take a backend, on the CUDA kernels' host build.
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
@@ -24,7 +24,7 @@ AUDIT := .venv-audit
 # What `make fuzz` draws from; the same number draws the same cases.
 SEED ?= $(shell $(PYTHON) -c 'import secrets; print(secrets.randbelow(10**9))')
 
-.PHONY: setup demo test test-full fuzz oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check audit clean
+.PHONY: setup demo test test-full ptx fuzz oldest cuda-on-host emulated-tiles sanitize bench bench-gpu lint format install-check audit clean
 
 setup: $(VENV)/.ready
 
@@ -50,6 +50,10 @@ test: setup cuda-on-host emulated-tiles
 test-full: setup cuda-on-host emulated-tiles
 	$(PYTEST) -n 2 -m 'not gpu'
 	$(CUDA_ON_HOST) -m 'not gpu'
+
+# The GPU kernels' sm_80 PTX on the CPU, all of it; `make test` runs a small part.
+ptx: setup
+	$(PYTEST) -n 2 tests/ptx
 
 # Ten thousand generated cases on all backends; a failure is shrunk, and printed as a line for tests/properties/delicate.py.
 fuzz: setup cuda-on-host

@@ -1,4 +1,7 @@
-"""The records of a run as text tables and as JSON."""
+"""The records of a run as text tables and as JSON.
+
+`python -m benchmarks.report` judges the committed runs by today's targets, and writes the table of ../README.md.
+"""
 
 import datetime
 import json
@@ -11,7 +14,10 @@ import torch
 
 import itrd_kernels
 from benchmarks import machine
-from benchmarks.targets import copy_floor, fma_floor, judge, memory_allowed, ratio
+from benchmarks.targets import copy_floor, judge, memory_allowed, null_seconds, over_fma_floor, ratio, ratio_at_floor
+
+# The machines of README.md's table, and their folders in results/.
+COMMITTED = {"EPYC": "epyc-avx512", "Xeon": "xeon-amx"}
 
 
 def write_json(records: dict, facts: dict, directory: Path) -> Path:
@@ -73,18 +79,35 @@ def _grid(records: dict) -> Iterator[str]:
     if not records.get("grid"):
         return
     peers = ("plain", "compiled", "onednn")
-    rows = [("n × d", "fused", *peers, *(f"{peer} ÷ fused" for peer in peers), "fused ÷ FMA floor")]
+    rows = [("n × d", "fused", *peers, *(f"{peer} ÷ fused (at the floor)" for peer in peers), "fused ÷ FMA floor")]
     for r in records["grid"]:
-        seconds = r["seconds"]
+        seconds, null = r["seconds"], null_seconds(records, r)
         rows.append(
             (
                 f"{r['n']} × {r['d']}",
                 *(_time(seconds.get(name)) for name in ("fused", *peers)),
-                *(f"{ratio(peer)(r):.2f}" for peer in peers),
-                f"{seconds['fused'] / fma_floor(r):.2f}",
+                *(f"{ratio(peer)(r):.2f} ({ratio_at_floor(peer, r, null):.1f})" for peer in peers),
+                f"{over_fma_floor(r):.2f}",
             )
         )
     yield from _columns(rows)
+
+
+def readme_table(runs: dict[str, dict]) -> Iterator[str]:
+    """The grid of several machines' runs, {machine: records}, as a table in Markdown."""
+    peers = ("plain", "compiled")
+    columns = ("fused", *(f"{peer} ÷ fused (at the floor)" for peer in peers), "fused ÷ floor")
+    yield "| n × d | " + " | ".join(f"{machine}: {name}" for machine in runs for name in columns) + " |"
+    yield "|" + "---|" * (1 + len(runs) * len(columns))
+    for rows in zip(*(records["grid"] for records in runs.values()), strict=True):
+        cells = [f"{rows[0]['n']} × {rows[0]['d']}"]
+        for records, r in zip(runs.values(), rows, strict=True):
+            null = null_seconds(records, r)
+            cells.append(_time(r["seconds"]["fused"]))
+            cells += [f"{ratio(peer)(r):.1f} ({ratio_at_floor(peer, r, null):.1f})" for peer in peers]
+            # With few rows the time is not that of the operations.
+            cells.append(f"{over_fma_floor(r):.2f}" if r["n"] >= 1024 else "")
+        yield "| " + " | ".join(cells) + " |"
 
 
 def _others(records: dict) -> Iterator[str]:
@@ -152,3 +175,21 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for first, *others in rows:
         yield "  ".join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))])
+
+
+def _write_readme() -> None:
+    """The table of README.md, and the verdicts in the committed runs, from what those have measured."""
+    folder, runs = Path(__file__).parent / "results", {}
+    for machine_name, name in COMMITTED.items():
+        path = folder / name / "speed.json"
+        runs[machine_name] = records = json.loads(path.read_text("utf-8"))
+        records["targets"] = [verdict._asdict() for verdict in judge(records)]
+        path.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    readme = Path(__file__).parents[1] / "README.md"
+    text, begin, end = readme.read_text("utf-8"), "<!-- speed: begin -->", "<!-- speed: end -->"
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    readme.write_text("\n".join([before, *readme_table(runs), after]), "utf-8")
+
+
+if __name__ == "__main__":
+    _write_readme()
