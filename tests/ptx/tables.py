@@ -1,4 +1,4 @@
-"""Writes the tables of csrc/README.md that come from the emulator.
+"""Writes the tables of docs/evidence that come from the emulator.
 
 python tests/ptx/tables.py                 # all of them, in about half an hour of one core
 python tests/ptx/tables.py cuda-profile    # some of them: triton-errors, triton-profile, cuda-errors, …
@@ -17,7 +17,7 @@ from emulated_steps import KINDS, Step, StepFunction, case_of, check, errors, ev
 from emulator.profiling import Profile  # noqa: E402
 from emulator.roofline import GPUS, bound, step_us  # noqa: E402
 
-README = HERE.parents[1] / "csrc/README.md"
+PAGES = {"triton": "docs/evidence/triton-ptx.md", "cuda": "docs/evidence/cuda-ptx.md"}
 SHOWN = {name: GPUS[name] for name in ("A100", "H100")}
 STUDENT = (True, False, False)
 # The steps of both backends: statistics, the tiles of W, Wẑ, and backward.
@@ -160,9 +160,10 @@ def write(name: str) -> None:
     """The table between the two comments that carry its name."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     lines = list(TABLES[name]())
-    text = README.read_text()
+    page = HERE.parents[1] / PAGES[name.split("-")[0]]
+    text = page.read_text("utf-8")
     before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-    README.write_text("\n".join([before, *lines, after]))
+    page.write_text("\n".join([before, *lines, after]), "utf-8")
     print(f"{name}: {len(lines) - 2} rows")
 
 

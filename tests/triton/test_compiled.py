@@ -1,7 +1,7 @@
 """Every shipped configuration and dtype compiled for GPUs that are not there: no spills, shared memory within limits,
 the matrix units where they are meant, no float atomics.
 
-`python tests/triton/test_compiled.py` writes the table of resources, here and in csrc/README.md.
+`python tests/triton/test_compiled.py` writes the table of resources, here and in docs/evidence.
 """
 
 import json
@@ -20,7 +20,7 @@ from compiled import Launch, build, instead_of_launching, resources, step, tenso
 from itrd_kernels.backends.triton import configurations
 
 TABLE = Path(__file__).parent / "resources.json"
-README = Path(__file__).parents[2] / "csrc/README.md"
+PAGE = Path(__file__).parents[2] / "docs/evidence/triton-resources.md"
 
 F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
@@ -178,7 +178,7 @@ def write_json() -> None:
 
 
 def write_markdown() -> None:
-    """Registers, KiB of shared memory and occupancy per architecture, into csrc/README.md."""
+    """Registers, KiB of shared memory and occupancy per architecture, into docs/evidence."""
     known = json.loads(TABLE.read_text())["kernels"]
     lines = [
         "| kernel, dtype, batch | operations per byte | " + " | ".join(ARCHITECTURES) + " |",
@@ -197,9 +197,9 @@ def write_markdown() -> None:
                 )
                 lines.append(f"| {name} | {'' if ratio is None else f'{ratio:.0f}'} | " + " | ".join(cells) + " |")
     begin, end = "<!-- resources: begin -->", "<!-- resources: end -->"
-    text = README.read_text()
+    text = PAGE.read_text()
     before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-    README.write_text("\n".join([before, *lines, after]))
+    PAGE.write_text("\n".join([before, *lines, after]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One step of each contender under PyTorch's profiler: kernels, microseconds each, how near to what the GPU reaches.
 
 A row is a kernel of a contender in a cell. `of_copy` and `of_product` are the bytes and the operations that
-csrc/README.md counts for it, over its time and over what `ceilings` measured; empty for kernels it does not know.
+docs/design counts for it, over its time and over what `ceilings` measured; empty for kernels it does not know.
 """
 
 import contextlib

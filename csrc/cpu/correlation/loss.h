@@ -1,4 +1,4 @@
-// Correlation loss (Eq. 6): L = log2 Σ_j |v_j − 1|^(2α), v_j = 1/n Σ_i ŝ_ij t̂_ij. See csrc/README.md.
+// Correlation loss (Eq. 6): L = log2 Σ_j |v_j − 1|^(2α), v_j = 1/n Σ_i ŝ_ij t̂_ij. See docs/design/mathematics.md.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The centred moments of the columns of both inputs, which the correlation loss is formed from. See csrc/README.md.
+// The centred moments of the columns of both inputs, which L_corr is formed from. See docs/design/cpu-engines.md.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // The Gram engine for any inputs: G = ẑẑᵀ of packed rows, W of the loss, and the gradients 4Wẑ, projected. No more of
-// W than a block of kBlockRows × kBlockRows is there at a time. See csrc/README.md.
+// W than a block of kBlockRows × kBlockRows is there at a time. See docs/design/cpu-engines.md.
 #pragma once
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 """The correlation loss (Eq. 6), per column of z_e and z_t: device functions.
 
 Forward: `column_moments` of a block of rows → `merge_moments` of all blocks → `finish_correlation` over the columns.
-Backward: `correlation_gradient`, elementwise. csrc/README.md derives the formulas.
+Backward: `correlation_gradient`, elementwise. docs/design/mathematics.md derives the formulas.
 """
 
 import triton

@@ -6,8 +6,8 @@ the projection. The saved gradient needs no arithmetic in the backward pass but 
 Every row z is used as s·z with a power of two s, 1 unless the row's size is extreme; r = 1/‖s·z‖, 0 for a zero row.
 What is stored of W is V_ij = K r_i W_ij r_j, symmetric too, so that Σ_j V_ij s_j z_j = K r_i Σ_j W_ij ẑ_j needs no
 other factor; K (`half_range`) is 1 except in float16, whose range is short. The tiles (i, j ≥ i) are kept, each
-BLOCK × BLOCK and contiguous, block rows one after another. csrc/README.md derives the formulas; the records that
-`side` and `rows` stand for are in records.py.
+BLOCK × BLOCK and contiguous, block rows one after another. docs/design/mathematics.md derives the formulas; the records
+that `side` and `rows` stand for are in records.py.
 """
 
 import triton
