@@ -29,10 +29,10 @@ ENVIRONMENT = Section("environment", 20, 5, 20, needs_libraries=False)
 
 STAGES: dict[str, Stage] = {
     "right": Stage(
-        250,
+        280,
         (
             ENVIRONMENT,
-            Section("compile", 80, 20, 60, 60, needs_libraries=False),
+            Section("compile", 105, 20, 80, 60, needs_libraries=False),
             Section("parity", 65, 20, 20, 45),
             Section("behaviour", 45, 12, 30, 40),
             Section("first_times", 20, 8, 15),
