@@ -257,10 +257,24 @@ def _end_others() -> None:
     _State.launchers.clear()
     _State.others.clear()
     loaders = multiprocessing.active_children()
-    for process in loaders:
-        process.kill()
-    for process in loaders:
-        process.join(1)
+    with _no_accidents():
+        for process in loaders:
+            process.kill()
+        for process in loaders:
+            process.join(1)
+
+
+@contextlib.contextmanager
+def _no_accidents() -> Iterator[None]:
+    """Torch handles SIGCHLD, and raises, wherever the program is, when a process of a loader has been killed."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def _follow(first: int) -> None:

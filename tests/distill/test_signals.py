@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C: exit status 143 or 130, a line that says how to go on, no traceback, no process left behind."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -186,6 +187,18 @@ def test_nothing_is_left_open():
                 thread.join()
         gc.collect()
     assert not [warning for warning in seen if "socket" in str(warning.message)]
+
+
+def test_processes_of_a_loader_that_are_ended_are_no_accident():
+    """Torch has a handler that raises, wherever the program is, when a process of a loader has been killed."""
+    images = torch.utils.data.TensorDataset(torch.zeros(8))
+    loader = torch.utils.data.DataLoader(images, num_workers=2, persistent_workers=True)
+    with stopping.stoppable(lambda: "nothing"):
+        batches = iter(loader)
+        next(batches)
+        handler = signal.getsignal(signal.SIGCHLD)
+    assert not multiprocessing.active_children()
+    assert signal.getsignal(signal.SIGCHLD) == handler
 
 
 def test_handlers_are_there_for_the_command_alone():
