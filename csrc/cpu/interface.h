@@ -52,8 +52,9 @@ struct BackwardProblem {
   Matrix dgram_e, dgram_t, dgram_s;            // ∂L_mi/∂e, ∂L_mi/∂t and ∂L_mi/∂s of the forward pass
 };
 
-// The kernels of one instruction set, and its name as ITRD_CPU_ISA has it. The forward kernels return the loss; correlation_forward leaves in `moments`
-// (kMoments, d), of float64 for float64 and else of float32, what the backward pass needs.
+// The kernels of one instruction set, and its name as ITRD_CPU_ISA has it. The forward kernels return the loss;
+// correlation_forward leaves in `moments` (kMoments, d), of float64 for float64 and else of float32, what the backward
+// pass needs.
 struct Kernels {
   const char* name;
   double (*correlation_forward)(Dtype, const Matrix& s, const Matrix& t, double alpha, void* moments);

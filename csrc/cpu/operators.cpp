@@ -164,8 +164,8 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
 }  // namespace
 }  // namespace itrd
 
-// For itrd_kernels/backends/native.py: the instruction set that was chosen; null where ITRD_CPU_ISA asks for one that this
-// processor lacks.
+// For itrd_kernels/backends/native.py: the instruction set that was chosen; null where ITRD_CPU_ISA asks for one that
+// this processor lacks.
 #if defined(__GNUC__)
 extern "C" __attribute__((visibility("default"))) const char* itrd_cpu_instruction_set() {
 #else

@@ -5,11 +5,12 @@
 #define USE_CUDA  // PyTorch's header then declares aoti_torch_get_current_cuda_stream
 #endif
 
+#include "../operators.h"
+
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 
-#include "../operators.h"
 #include "interface.h"
 
 #ifndef ITRD_CUDA_ON_HOST

@@ -2,7 +2,8 @@
 // int32.
 //
 // The product of limbs a and b weighs 256^-(a+b); weights below that of the last limb are left out, so that six of the
-// nine products of three limbs remain. docs/design/fixed-point.md says what that costs, and when it would cost too much.
+// nine products of three limbs remain. docs/design/fixed-point.md says what that costs, and when it would cost too
+// much.
 #pragma once
 
 #include <immintrin.h>
