@@ -11,6 +11,8 @@
 #include <optional>
 #include <tuple>
 
+#include "matrix.h"
+
 // What a function of PyTorch's C interface returned. Torch's own macro is there from 2.12 on, and from 2.13 on it alone
 // knows what went wrong (no memory, mostly): an older torch has printed that by itself.
 #ifdef STABLE_TORCH_ERROR_CODE_CHECK
@@ -55,6 +57,26 @@ inline Tensor empty(const Tensor& like, ScalarType dtype, std::initializer_list<
 // Losses and saved gradients: float64 for float64 inputs, else float32.
 inline ScalarType wide(const Tensor& z) {
   return z.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline Dtype dtype_of(const char* library, const Tensor& z) {
+  switch (z.scalar_type()) {
+    case ScalarType::Double:
+      return Dtype::float64;
+    case ScalarType::Float:
+      return Dtype::float32;
+    case ScalarType::BFloat16:
+      return Dtype::bfloat16;
+    case ScalarType::Half:
+      return Dtype::float16;
+    default:
+      STD_TORCH_CHECK(false, library, ": inputs must be float16, bfloat16, float32 or float64");
+  }
+}
+
+// Kernels do not write to features, whatever a Matrix allows.
+inline Matrix matrix(const Tensor& z) {
+  return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)};
 }
 
 // Columns must follow one another; rows may lie anywhere.

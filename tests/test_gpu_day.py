@@ -30,7 +30,9 @@ def run(*arguments, **options):
 def rehearse(tmp_path, *arguments):
     done = run("--rehearse", "--out", tmp_path / "out", "--scratch", tmp_path / "scratch", *HERE, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((tmp_path / "out/results.json").read_text())
+    text = (tmp_path / "out/results.json").read_text()
+    assert not [folder for folder in (str(tmp_path), str(ROOT), sys.prefix) if folder in text]
+    return json.loads(text)
 
 
 def test_part_of_a_rehearsal(tmp_path):

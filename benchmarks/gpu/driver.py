@@ -136,7 +136,12 @@ class Driver:
             self.library.build(environment(self.scratch, self.rehearse, []), reasons[0])
 
     def write(self) -> None:
-        results.write_json(self.out / results.NAME, self.found)
+        results.write_json(self.out / results.NAME, results.without_places(self.found, self.places))
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Folders of this machine, the innermost first, by what the results call them."""
+        return {str(self.out): "OUT", str(self.scratch): "SCRATCH", str(ROOT): ".", sys.prefix: "PYTHON"}
 
 
 def commit(given: str | None) -> str | None:

@@ -7,6 +7,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 FORMAT = 1
 NAME = "results.json"
@@ -57,6 +58,18 @@ def merge(several: list[dict]) -> dict:
                 add(merged, stage, name, record)
     merged["calls"].sort(key=lambda call: call["started"])
     return merged
+
+
+def without_places(content: Any, places: dict[str, str]) -> Any:
+    """The content with other names for folders, which are of one machine: {folder: its name}."""
+    if isinstance(content, dict):
+        return {key: without_places(value, places) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [without_places(value, places) for value in content]
+    if isinstance(content, str):
+        for folder, name in places.items():
+            content = content.replace(folder, name)
+    return content
 
 
 def add(found: dict, stage: str, name: str, record: dict) -> None:

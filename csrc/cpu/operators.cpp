@@ -51,23 +51,6 @@ const Kernels& kernels() {
   return chosen;
 }
 
-Dtype dtype_of(const Tensor& z) {
-  switch (z.scalar_type()) {
-    case ScalarType::Double:
-      return Dtype::float64;
-    case ScalarType::Float:
-      return Dtype::float32;
-    case ScalarType::BFloat16:
-      return Dtype::bfloat16;
-    case ScalarType::Half:
-      return Dtype::float16;
-    default:
-      STD_TORCH_CHECK(false, "itrd_cpu: inputs must be float16, bfloat16, float32 or float64");
-  }
-}
-
-Matrix matrix(const Tensor& z) { return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)}; }
-
 // No data where there is nothing to read or write.
 Matrix matrix_if(const Tensor& z) { return z.dim() == 2 ? matrix(z) : Matrix{}; }
 Matrix result_if(const Tensor& z) {
@@ -114,8 +97,8 @@ ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::opt
   Tensor moments = moments_wanted ? empty(z_t, wide(z_t), {kMoments, d_t}) : empty(z_t, wide(z_t), {0});
   if (beta_corr != 0) {
     const Tensor scratch = moments_wanted ? moments : empty(z_t, wide(z_t), {kMoments, d_t});
-    correlation =
-        kernels().correlation_forward(dtype_of(z_t), matrix(z_e), matrix(z_t), alpha, scratch.mutable_data_ptr());
+    correlation = kernels().correlation_forward(dtype_of(kLibrary, z_t), matrix(z_e), matrix(z_t), alpha,
+                                                scratch.mutable_data_ptr());
     total += beta_corr * correlation;
   }
 
@@ -123,8 +106,8 @@ ForwardResult forward(const Tensor& z_e_in, const Tensor& z_t_in, const std::opt
   Tensor dgram_s = kept(beta_mi != 0 && want_gram_s, z_t, wide(z_t), n, z_s.size(1)),
          dgram_t = kept(beta_mi != 0 && want_t, z_t, wide(z_t), n, d_t);
   if (beta_mi != 0) {
-    mutual_information =
-        kernels().gram_forward(dtype_of(z_t), {matrix(z_s), matrix(z_t), result_if(dgram_s), result_if(dgram_t), log});
+    mutual_information = kernels().gram_forward(
+        dtype_of(kLibrary, z_t), {matrix(z_s), matrix(z_t), result_if(dgram_s), result_if(dgram_t), log});
     total += beta_mi * mutual_information;
   }
   return {scalar(z_t, total), scalar(z_t, correlation), scalar(z_t, mutual_information), moments, dgram_s, dgram_t};
@@ -157,7 +140,7 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   problem.dgram_e = z_s.has_value() ? Matrix{} : matrix_if(dgram_s);
   problem.dgram_t = matrix_if(dgram_t);
   problem.dgram_s = z_s.has_value() ? matrix_if(dgram_s) : Matrix{};
-  kernels().backward(dtype_of(z_t), problem);
+  kernels().backward(dtype_of(kLibrary, z_t), problem);
   return {grad_e, grad_t, grad_s};
 }
 

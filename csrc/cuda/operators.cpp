@@ -68,29 +68,11 @@ void check_launches() {
                   "TORCH_CUDA_ARCH_LIST naming its architecture");
 }
 
-Dtype dtype_of(const Tensor& z) {
-  switch (z.scalar_type()) {
-    case ScalarType::Double:
-      return Dtype::float64;
-    case ScalarType::Float:
-      return Dtype::float32;
-    case ScalarType::BFloat16:
-      return Dtype::bfloat16;
-    case ScalarType::Half:
-      return Dtype::float16;
-    default:
-      STD_TORCH_CHECK(false, "itrd_cuda: inputs must be float16, bfloat16, float32 or float64");
-  }
-}
-
 void check(const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_s, bool correlation) {
   check_inputs(kLibrary, z_e, z_t, z_s, correlation);
   const int64_t widest = std::max({z_e.size(1), z_t.size(1), z_s.has_value() ? z_s->size(1) : 0});
   STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), kLibrary, ": n and d must be below 2³⁰");
 }
-
-// Kernels do not write to features, although a Matrix would allow it.
-Matrix matrix(const Tensor& z) { return {const_cast<void*>(z.const_data_ptr()), z.size(0), z.size(1), z.stride(0)}; }
 
 // Null stands for what is absent, or empty.
 const void* data(const std::optional<Tensor>& z) { return z.has_value() ? z->const_data_ptr() : nullptr; }
@@ -145,7 +127,7 @@ ForwardResult forward_operator(const Tensor& z_e_in, const Tensor& z_t_in, const
   Tensor dgram_t = beta_mi != 0 && want_t ? empty(z_t, wide(z_t), {n, d_t}) : empty(z_t, wide(z_t), {0});
 
   ForwardProblem problem = {};
-  problem.dtype = dtype_of(z_t);
+  problem.dtype = dtype_of(kLibrary, z_t);
   problem.n = int(n);
   problem.e = matrix(z_e);
   problem.t = matrix(z_t);
@@ -186,7 +168,7 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
   Tensor grad_s = z_s.has_value() ? gradient_of(*z_s, want_s) : gradient_of(z_t, false);
 
   BackwardProblem problem = {};
-  problem.dtype = dtype_of(z_t);
+  problem.dtype = dtype_of(kLibrary, z_t);
   problem.n = int(z_t.size(0));
   problem.e = matrix(z_e);
   problem.t = matrix(z_t);

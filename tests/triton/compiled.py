@@ -4,7 +4,7 @@ import inspect
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -100,15 +100,6 @@ def specialised(item: Launch) -> tuple[dict, dict, dict, list]:
 
 def _scalar(value: float) -> str:
     return "fp32" if isinstance(value, float) else "i32" if value < 2**31 else "i64"
-
-
-def tensors(arguments: Iterable) -> Iterator[torch.Tensor]:
-    """The tensors among arguments, those in records too."""
-    for argument in arguments:
-        if isinstance(argument, torch.Tensor):
-            yield argument
-        elif isinstance(argument, tuple):
-            yield from tensors(argument)
 
 
 def build(item: Launch, arch: str):

@@ -15,9 +15,10 @@ pytest.importorskip("triton", reason="Triton is not installed here: pip install 
 
 import torch
 import triton
-from compiled import Launch, build, instead_of_launching, resources, step, tensors
+from compiled import Launch, build, instead_of_launching, resources, step
 
 from itrd_kernels.backends.triton import configurations
+from itrd_kernels.backends.triton.records import Side
 
 TABLE = Path(__file__).parent / "resources.json"
 PAGE = Path(__file__).parents[2] / "docs/evidence/triton-resources.md"
@@ -168,7 +169,7 @@ def intensity(item: Launch) -> float | None:
     if "BLOCK" not in constants:
         return None
     height, width = constants["BLOCK"], constants["COLUMNS" if item.name == "gram_gradients" else "BLOCK"]
-    size = next(tensors(item.arguments)).element_size()
+    size = next(argument.z for argument in item.arguments if isinstance(argument, Side)).element_size()
     return 2 * height * width / ((height + width) * size)
 
 
