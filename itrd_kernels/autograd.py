@@ -4,12 +4,18 @@ The gradient of the Gram term is formed in the forward pass (in float32 at least
 itself be differentiable (`create_graph=True`) goes through the reference formula.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from itrd_kernels import dispatch
-from itrd_kernels.dispatch import Settings
+from itrd_kernels.dispatch import GramOutputs, Settings
 from itrd_kernels.formulas import itrd
+from itrd_kernels.pair_losses.base import PairLoss, Parameters
+
+# (z_e, z_t, z_s or None) → (total, correlation, mutual_information), as plain formulas; None for what never came out.
+Terms = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor | None, ...]]
 
 
 class ITRDFunction(torch.autograd.Function):
@@ -67,12 +73,45 @@ class GramFunction(_OneTermFunction):
     """(z_s, z_t, settings with weights 0 and 1) → L_mi."""
 
 
-def _gradients(ctx, *upstream: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of (z_e, z_t, z_s), None for those that were not wanted."""
+class PairFunction(torch.autograd.Function):
+    """(z_s, z_t, settings with weights 0 and 1, loss, its parameters) → the loss of all pairs of rows."""
+
+    @staticmethod
+    def forward(ctx, z_s: Tensor, z_t: Tensor, settings: Settings, loss: PairLoss, parameters: Parameters):
+        def sweep(
+            name: str,
+            numbers: Parameters,
+            coefficients: Tensor | None = None,
+            statistics: Tensor | None = None,
+            gradients: bool = True,
+        ) -> GramOutputs:
+            return dispatch.gram(
+                settings.backend, z_s, z_t, name, numbers, coefficients=coefficients, statistics=statistics,
+                want_s=gradients and settings.want_e, want_t=gradients and settings.want_t, tf32=settings.tf32,
+            )  # fmt: skip
+
+        result = loss.evaluate(sweep, z_s, z_t, *parameters)
+        ctx.save_for_backward(z_s, z_t, None, z_t.new_empty(0), result.dgram_s, result.dgram_t)
+        ctx.settings, ctx.loss, ctx.parameters = settings, loss, parameters
+        return result.loss.to(torch.promote_types(z_t.dtype, torch.float32))
+
+    @staticmethod
+    def backward(ctx, g: Tensor):
+        formula, parameters = ctx.loss.formula, ctx.parameters
+        grad_s, grad_t, _ = _gradients(
+            ctx, g, None, None, terms=lambda s, t, _: (formula(s, t, *parameters), None, None)
+        )
+        return grad_s, grad_t, None, None, None
+
+
+def _gradients(
+    ctx, *upstream: Tensor | None, terms: Terms | None = None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of (z_e, z_t, z_s), None for those that were not wanted; `terms` is the formula of what came out."""
     settings: Settings = ctx.settings
     z_e, z_t, z_s, moments, dgram_s, dgram_t = ctx.saved_tensors
     if torch.is_grad_enabled():
-        return _differentiable_gradients(upstream, z_e, z_t, z_s, settings)
+        return _differentiable_gradients(upstream, z_e, z_t, z_s, settings, terms or _itrd_terms(settings))
     grad_e, grad_t, grad_s = dispatch.backward(upstream, z_e, z_t, z_s, moments, dgram_s, dgram_t, settings)
     return (
         grad_e if settings.want_e else None,
@@ -81,13 +120,17 @@ def _gradients(ctx, *upstream: Tensor | None) -> tuple[Tensor | None, Tensor | N
     )
 
 
-def _differentiable_gradients(upstream, z_e, z_t, z_s, settings: Settings):
+def _itrd_terms(settings: Settings) -> Terms:
+    alpha, beta_corr, beta_mi, log = settings.alpha, settings.beta_corr, settings.beta_mi, settings.log
+    return lambda z_e, z_t, z_s: itrd.terms(z_e, z_t, z_s, alpha, beta_corr, beta_mi, log)
+
+
+def _differentiable_gradients(upstream, z_e, z_t, z_s, settings: Settings, terms: Terms):
     """The same gradients with a graph of their own, from the reference formula."""
     # Aliases, since one input may be computed from another, or be the same tensor: each gradient is of one place alone.
     z_e, z_t, z_s = (z if z is None else z.view_as(z) for z in (z_e, z_t, z_s))
     wanted = [z for z, want in ((z_e, settings.want_e), (z_t, settings.want_t), (z_s, settings.want_s)) if want]
-    terms = itrd.terms(z_e, z_t, z_s, settings.alpha, settings.beta_corr, settings.beta_mi, settings.log)
-    outputs = [(term, g) for term, g in zip(terms, upstream, strict=True) if g is not None]
+    outputs = [(term, g) for term, g in zip(terms(z_e, z_t, z_s), upstream, strict=True) if g is not None]
     grads = iter(
         torch.autograd.grad(
             [term for term, _ in outputs],

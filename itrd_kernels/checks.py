@@ -14,12 +14,16 @@ BACKENDS = ("auto", *NAMES)
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def alpha(value: float) -> float:
+def positive(name: str, value: float) -> float:
     if not _is_number(value):
-        raise TypeError(f"alpha must be a number, got {_describe(value)}")
+        raise TypeError(f"{name} must be a number, got {_describe(value)}")
     if not (value > 0 and _is_finite(value)):
-        raise ValueError(f"alpha must be finite and > 0, got {value}")
+        raise ValueError(f"{name} must be finite and > 0, got {value}")
     return float(value)
+
+
+def alpha(value: float) -> float:
+    return positive("alpha", value)
 
 
 def weight(name: str, value: float) -> float:
@@ -36,6 +40,16 @@ def dimension(name: str, value: int) -> int:
     if value < 1:
         raise ValueError(f"{name} must be ≥ 1, got {value}")
     return int(value)
+
+
+def polynomial_kernel(value: tuple[float, int]) -> tuple[float, float]:
+    """(c, p) of the kernel (g + c)^p as the operator takes it."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"kernel must be a pair (c, p) or None, got {_describe(value)}")
+    c, p = weight("c of kernel", value[0]), dimension("p of kernel", value[1])
+    if p > 3:
+        raise ValueError(f"p of kernel must be 1, 2 or 3, got {p}")
+    return c, float(p)
 
 
 def flag(name: str, value: bool) -> bool:

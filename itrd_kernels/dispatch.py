@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from itrd_kernels import backends, checks, schema
+from itrd_kernels.formulas.gram import gram as gram_formula
 from itrd_kernels.graphs import constant_in_graphs
 
 
@@ -48,12 +50,12 @@ class Settings(NamedTuple):
             grad and z_e.requires_grad,
             grad and z_t.requires_grad,
             grad and z_s is not None and z_s.requires_grad,
-            backend != "cpu" and _tf32_is_allowed(),
+            backend != "cpu" and tf32_is_allowed(),
         )
 
 
 @constant_in_graphs
-def _tf32_is_allowed() -> bool:
+def tf32_is_allowed() -> bool:
     """Whether float32 products may run in TF32, set by either of PyTorch's interfaces.
 
     The older one must not be read once the newer one was used. torch.compile cannot trace this reading, so it takes the
@@ -134,6 +136,67 @@ def backward(
     )
 
 
+class GramOutputs(NamedTuple):
+    """What the operator `gram` returns; "wide" is float64 for float64 features, else float32.
+
+    Attributes:
+        sums: float64 (4,): the loss's two sums over all pairs, diagonal included, and the counts m_s and m_st of the
+            column rows that are not zero, on the student's side and on both.
+        dgram_s, dgram_t: wide (n, d): gradients of the rows z, or empty where they are not wanted.
+        row_sums: wide (2, n) of student and teacher, for losses that take statistics and where a gradient is wanted;
+            else empty.
+    """
+
+    sums: Tensor
+    dgram_s: Tensor
+    dgram_t: Tensor
+    row_sums: Tensor
+
+
+def gram(
+    backend: str,
+    z_s: Tensor,
+    z_t: Tensor,
+    loss: str,
+    parameters: Sequence[float],
+    *,
+    other: tuple[Tensor, Tensor] | None = None,
+    offset: int = 0,
+    keep: Tensor | None = None,
+    other_keep: Tensor | None = None,
+    coefficients: Tensor | None = None,
+    statistics: Tensor | None = None,
+    other_statistics: Tensor | None = None,
+    want_s: bool = False,
+    want_t: bool = False,
+    tf32: bool = False,
+) -> GramOutputs:
+    """One sweep over pairs of rows: z's own rows × all of z's, or × the rows of `other`.
+
+    Args:
+        z_s, z_t: rows (n, d_s) and (n, d_t) of student and teacher, one dtype and device.
+        loss, parameters: "mutual_information" (none), "polynomial" (c, p) or "pkt" (1/k³, kε); formulas/gram.py finds
+            what each adds to the sums, and to W.
+        other: the column rows (m, d_s) and (m, d_t); None: z's own, and every pair is formed once.
+        offset: row i of z is row i + offset of `other`, so that its cosine with itself is exactly 1.
+        keep, other_keep: bool (n,) and (m,): False leaves a row out, whatever it holds, with a gradient of 0.
+        coefficients: wide (2,), or None: from the counts of the column rows, or from the parameters.
+        statistics, other_statistics: wide (2, n) and (2, m) of each row, 0 for rows that do not count; None: 1 for a
+            row that is not zero.
+        want_s, want_t: which gradients are wanted, those of the rows z under the sum over all pairs that hold them,
+            i.e. ∂L/∂ẑ_i = 4 Σ_j W_ij ẑ_j.
+        tf32: float32 products may run in TF32.
+    """
+    other_s, other_t = other or (None, None)
+    call = gram_formula if backend == "reference" else _OPERATORS[backend].gram.default
+    return GramOutputs(
+        *call(
+            z_s, z_t, other_s, other_t, offset, keep, other_keep, loss, parameters, coefficients, statistics,
+            other_statistics, want_s, want_t, tf32,
+        )
+    )  # fmt: skip
+
+
 def _register() -> dict[str, torch._ops._OpNamespace]:
     operators = {}
     for name, backend in backends.WITH_OPERATORS.items():
@@ -142,6 +205,8 @@ def _register() -> dict[str, torch._ops._OpNamespace]:
             namespace = schema.namespace(name)
             torch.library.register_fake(f"{namespace}::forward", schema.fake_forward)
             torch.library.register_fake(f"{namespace}::backward", schema.fake_backward)
+            if hasattr(getattr(torch.ops, namespace), "gram"):
+                torch.library.register_fake(f"{namespace}::gram", schema.fake_gram)
             operators[name] = getattr(torch.ops, namespace)
     return operators
 

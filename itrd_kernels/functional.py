@@ -7,11 +7,14 @@ from torch import Tensor
 
 from itrd_kernels import checks
 from itrd_kernels.autocast import autocasts
-from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction, TotalFunction
+from itrd_kernels.autograd import CorrelationFunction, GramFunction, ITRDFunction, PairFunction, TotalFunction
 from itrd_kernels.dispatch import Settings, choose_backend
 from itrd_kernels.formulas import itrd
 from itrd_kernels.formulas.correlation import correlation
 from itrd_kernels.formulas.mutual_information import mutual_information
+from itrd_kernels.pair_losses.base import PairLoss, Parameters
+from itrd_kernels.pair_losses.mutual_information import POLYNOMIAL, POLYNOMIAL_LOG
+from itrd_kernels.pair_losses.pkt import PKT
 
 
 class ITRDTerms(NamedTuple):
@@ -48,13 +51,17 @@ def correlation_loss(z_s: Tensor, z_t: Tensor, alpha: float = 1.5, *, backend: s
     return CorrelationFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, alpha, 1.0, 0.0, False))
 
 
-def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, backend: str = "auto") -> Tensor:
+def mutual_information_loss(
+    z_s: Tensor, z_t: Tensor, *, log: bool = False, kernel: tuple[float, int] | None = None, backend: str = "auto"
+) -> Tensor:
     """L_mi = ‖G_s‖_F² − ‖G_s ∘ G_t‖_F² (Eq. 9 without logarithms), Gram matrices of normalised rows and trace one.
 
     Args:
         z_s: student features (n, d_s), n ≥ 2; float16, bfloat16, float32 or float64.
         z_t: teacher features (n, d_t), of z_s' dtype and device; d_t may differ from d_s.
         log: take log2 of both terms (Eq. 9 as printed).
+        kernel: (c, p) puts (g + c)^p in place of each cosine g of rows that are not zero, before traces are made one
+            (the polynomial kernel of section 4.2); c ≥ 0, p = 1, 2 or 3. None is the linear kernel, (0, 1).
         backend: "auto", "cpu", "triton", "cuda" or "reference".
 
     Returns:
@@ -64,6 +71,8 @@ def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, back
         TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
     """
     checks.flag("log", log)
+    if kernel is not None:
+        return _pair_loss(POLYNOMIAL_LOG if log else POLYNOMIAL, z_s, z_t, checks.polynomial_kernel(kernel), backend)
     checks.features("z_s", z_s)
     checks.features("z_t", z_t)
     z_s, z_t = _matching_pair("z_s", z_s, z_t, same_width=False)
@@ -72,6 +81,28 @@ def mutual_information_loss(z_s: Tensor, z_t: Tensor, *, log: bool = False, back
         return mutual_information(z_s, z_t, log)
     z_s, z_t, _ = _savable(z_s, z_t)
     return GramFunction.apply(z_s, z_t, Settings.of(chosen, z_s, z_t, None, 1.0, 0.0, 1.0, log))
+
+
+def pkt_loss(z_s: Tensor, z_t: Tensor, *, eps: float = 1e-7, backend: str = "auto") -> Tensor:
+    """Probabilistic knowledge transfer, (1/n²) Σ_ij p_ij log((p_ij + ε)/(q_ij + ε)) (Passalis & Tefas, ECCV 2018).
+
+    p and q are (1 + cosine)/2 of every two rows of teacher and student, divided by their sums over each row. It is
+    computed without what each row's normaliser takes away again, so that nearly equal students keep their digits.
+
+    Args:
+        z_s: student features (n, d_s), n ≥ 2; float16, bfloat16, float32 or float64. A zero row has the cosine 0 with
+            every row, and gets no gradient.
+        z_t: teacher features (n, d_t), of z_s' dtype and device; d_t may differ from d_s.
+        eps: ε > 0.
+        backend: "auto", "cpu", "triton", "cuda" or "reference".
+
+    Returns:
+        A scalar, float64 for float64 inputs, else float32.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: naming the argument, what came and what is expected.
+    """
+    return _pair_loss(PKT, z_s, z_t, (checks.positive("eps", eps),), backend)
 
 
 def itrd_loss(
@@ -135,6 +166,18 @@ def itrd_outputs(
     if total_alone:
         return (TotalFunction.apply(z_e, z_t, z_s, settings),)
     return ITRDFunction.apply(z_e, z_t, z_s, settings)
+
+
+def _pair_loss(loss: PairLoss, z_s: Tensor, z_t: Tensor, parameters: Parameters, backend: str) -> Tensor:
+    checks.features("z_s", z_s)
+    checks.features("z_t", z_t)
+    z_s, z_t = _matching_pair("z_s", z_s, z_t, same_width=False)
+    chosen = choose_backend(backend, z_t.device)
+    if chosen == "reference":
+        return loss.formula(z_s, z_t, *parameters)
+    z_s, z_t, _ = _savable(z_s, z_t)
+    settings = Settings.of(chosen, z_s, z_t, None, 1.0, 0.0, 1.0, False)
+    return PairFunction.apply(z_s, z_t, settings, loss, parameters)
 
 
 def _matching_pair(name: str, z_s: Tensor, z_t: Tensor, *, same_width: bool) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What every backend's operators look like from outside: schemas, the rows of `moments`, fake kernels.
 
-Every backend owns a namespace (`itrd_cpu`, `itrd_triton`, `itrd_cuda`) with the same two operators. C++ has the same
+Every backend owns a namespace (`itrd_cpu`, `itrd_triton`, `itrd_cuda`) with the same three operators. C++ has the same
 schemas in csrc/operators.h and the same rows in csrc/moments.h; tests compare them.
 """
 
@@ -15,6 +15,11 @@ BACKWARD = (
     "backward(Tensor? g_total, Tensor? g_correlation, Tensor? g_mutual_information, "
     "Tensor z_e, Tensor z_t, Tensor? z_s, Tensor moments, Tensor dgram_s, Tensor dgram_t, "
     "float beta_corr, float beta_mi, bool want_e, bool want_t, bool want_s) -> (Tensor, Tensor, Tensor)"
+)
+GRAM = (
+    "gram(Tensor z_s, Tensor z_t, Tensor? other_s, Tensor? other_t, int offset, Tensor? keep, Tensor? other_keep, "
+    "str loss, float[] parameters, Tensor? coefficients, Tensor? statistics, Tensor? other_statistics, "
+    "bool want_s, bool want_t, bool tf32) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 # Rows of `moments` (8, d_t): μ_s and its rounding error, 1/σ_s (0 in a dead column), the same of z_t, and with the n
@@ -56,3 +61,18 @@ def fake_backward(
     """Shapes and dtypes of what `backward` returns; see dispatch.backward."""
     like = lambda z, want: z_t.new_empty(z.shape if want else 0)  # noqa: E731
     return like(z_e, want_e), like(z_t, want_t), like(z_s, want_s) if z_s is not None else z_t.new_empty(0)
+
+
+def fake_gram(
+    z_s, z_t, other_s, other_t, offset, keep, other_keep, loss, parameters, coefficients, statistics, other_statistics,
+    want_s, want_t, tf32,
+):  # fmt: skip
+    """Shapes and dtypes of what `gram` returns; see dispatch.gram."""
+    wide = torch.float64 if z_t.dtype == torch.float64 else torch.float32
+    new = lambda *shape: z_t.new_empty(shape, dtype=wide)  # noqa: E731
+    return (
+        z_t.new_empty(4, dtype=torch.float64),
+        new(*z_s.shape) if want_s else new(0),
+        new(*z_t.shape) if want_t else new(0),
+        new(2, z_t.shape[0]) if statistics is not None and (want_s or want_t) else new(0),
+    )
