@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "losses/list.h"
 #include "matrix.h"
 #include "moments.h"
 
@@ -41,6 +42,21 @@ struct GramProblem {
   bool log;                 // Eq. 9 with its logarithms
 };
 
+// What one sweep of a pair loss is given: of all pairs of the rows of s and t, or of each of them with each other row.
+// "Wide" is float64 for float64 features, and else float32.
+struct PairProblem {
+  Matrix s, t;                    // features (n, d_s), (n, d_t)
+  Matrix other_s, other_t;        // (m, d_s), (m, d_t); without data: the pairs are of s and t alone
+  int64_t offset;                 // row i of s is row i + offset of other_s
+  const bool *keep, *other_keep;  // which rows count (n), (m); null: all
+  PairLossKind loss;
+  double parameters[kMostParameters];
+  const void* coefficients;                   // wide (2); null: those of the counts, or of the parameters
+  const void *statistics, *other_statistics;  // wide (2, n), (2, m); null: 1 for a row that is not zero
+  Matrix dgram_s, dgram_t;                    // to be written, wide; without data: not wanted
+  void* row_sums;                             // to be written, wide (2, n); null: not wanted
+};
+
 // What the backward pass of both losses is given. The features and their gradients are of one type; moments and dgram_…
 // are float64 for float64, else float32. Matrices of gradients that are not wanted, or that the forward pass did not
 // leave, have no data.
@@ -59,6 +75,7 @@ struct Kernels {
   const char* name;
   double (*correlation_forward)(Dtype, const Matrix& s, const Matrix& t, double alpha, void* moments);
   double (*gram_forward)(Dtype, const GramProblem&);
+  void (*gram)(Dtype, const PairProblem&, double* sums);  // {first, second, m_s, m_st}
   void (*backward)(Dtype, const BackwardProblem&);
 };
 

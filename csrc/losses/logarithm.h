@@ -15,9 +15,9 @@ struct LogOnePlus {
     // λ = 2t (1 + rest), rest = t²/3 + t⁴/5 + …, t = δ/(2 + δ), for |t| < 1/7
     constexpr int kTerms = kIsDouble<V> ? 9 : 4;
     const V t = delta / (2 + delta), square = t * t;
-    V rest{};
+    V rest{}, odd = V{} + (2 * kTerms + 1);
 #pragma GCC unroll 9
-    for (int k = kTerms; k > 0; --k) rest = (rest + (V{} + 1) / (2 * k + 1)) * square;
+    for (int k = kTerms; k > 0; --k, odd -= 2) rest = (rest + 1 / odd) * square;
     const auto near = (4 * delta > -1) & (3 * delta < 1);
     const V far = log_of(1 + delta);
     value = near ? 2 * t * (1 + rest) : far;

@@ -12,45 +12,53 @@ from itrd_kernels.formulas.pkt import pkt
 from itrd_kernels.pair_losses.base import PairLoss, Result
 
 
-class _UnitRows(NamedTuple):
-    """ẑ = inverse · x of one side, kept apart so that ẑ need not be stored."""
+class UnitRows(NamedTuple):
+    """The rows of one side, and what they add up to; all of them wide.
 
-    x: Tensor  # (n, d): rows of order one
-    inverse: Tensor  # (n,): 1/‖x‖, 0 for a zero row
-    scale: Tensor  # (n,): x = scale · z
-    total: Tensor  # (d,): a
-    along: Tensor  # (n,): ẑ_i·a
+    Attributes:
+        unit: (n, d): ẑ, zero for a zero row.
+        per_norm: (n,): 1/‖z‖, 0 for a zero row.
+        total: (d,): a = Σ_j ẑ_j.
+        along: (n,): ẑ_i·a.
+    """
+
+    unit: Tensor
+    per_norm: Tensor
+    total: Tensor
+    along: Tensor
 
     @classmethod
-    def of(cls, z: Tensor) -> "_UnitRows":
-        # Norms of float32 features cannot leave the range of float64.
-        size = z.abs().amax(1) if z.dtype == torch.float64 else torch.linalg.vector_norm(z, dim=1, dtype=torch.float64)
-        exponent = size.frexp().exponent.clamp(*((-1020, 1020) if z.dtype == torch.float64 else (-125, 125)))
-        scale = torch.exp2(-exponent.to(torch.promote_types(z.dtype, torch.float32)))
-        x = z * scale[:, None]
-        norm = torch.linalg.vector_norm(x, dim=1)
-        inverse = norm.where(norm != 0, float("inf")).reciprocal()
-        total = x.T @ inverse
-        return cls(x, inverse, scale, total, inverse * (x @ total))
+    def of(cls, z: Tensor) -> "UnitRows":
+        wide = torch.promote_types(z.dtype, torch.float32)
+        # The norm of float32 features cannot leave the range of float64; those of float64 need a size to be taken off.
+        size = z.abs().amax(1) if wide == torch.float64 else torch.linalg.vector_norm(z, dim=1, dtype=torch.float64)
+        limit = 1020 if wide == torch.float64 else 125
+        scale = torch.exp2(-size.log2().floor().clamp(-limit, limit))
+        x = z * scale.to(wide)[:, None]
+        norm = torch.linalg.vector_norm(x, dim=1) if wide == torch.float64 else size * scale
+        inverse = norm.reciprocal().where(norm != 0, 0.0)
+        unit = x.mul_(inverse.to(wide)[:, None])
+        total = unit.sum(0)
+        per_norm = (inverse * scale).clamp(max=torch.finfo(wide).max).to(wide)
+        return cls(unit, per_norm, total, unit @ total)
 
     def statistic(self) -> Tensor:
         """r = 1/(1 + mean cosine) of each row."""
-        return (1 + self.along / len(self.x)).reciprocal()
+        return (1 + self.along / len(self.unit)).reciprocal()
 
     def repaired(self, dgram: Tensor, kappa: Tensor) -> Tensor:
-        """dgram − the gradient of Σ_i κ_i ẑ_i·a: P_i(κ_i a + Σ_j κ_j ẑ_j)/‖z_i‖ with P_i g = g − (g·ẑ_i)ẑ_i."""
+        """dgram − P_i(κ_i a + Σ_j κ_j ẑ_j)/‖z_i‖ with P_i g = g − (g·ẑ_i)ẑ_i: the gradient of −Σ_i κ_i ẑ_i·a."""
         if dgram.numel() == 0:
             return dgram
-        weighted = self.x.T @ (kappa * self.inverse)
-        per_norm = self.inverse * self.scale
-        along = kappa * self.along + self.inverse * (self.x @ weighted)
-        dgram = dgram.addmm(torch.stack([kappa * per_norm, per_norm], 1), torch.stack([self.total, weighted]), alpha=-1)
-        return dgram.addcmul(self.x, (along * self.inverse * per_norm)[:, None])
+        weighted = self.unit.T @ kappa
+        along = (kappa * self.along + self.unit @ weighted) * self.per_norm
+        dgram.addr_(kappa * self.per_norm, self.total, alpha=-1).addr_(self.per_norm, weighted, alpha=-1)
+        return dgram.addcmul_(self.unit, along[:, None])
 
 
 def _evaluate(sweep, z_s: Tensor, z_t: Tensor, eps: float) -> Result:
     k = len(z_s)
-    s, t = _UnitRows.of(z_s), _UnitRows.of(z_t)
+    s, t = UnitRows.of(z_s), UnitRows.of(z_t)
     statistics = torch.stack([s.statistic(), t.statistic()])
     sums, dgram_s, dgram_t, row_sums = sweep("pkt", (1 / k**3, k * eps), statistics=statistics)
     if row_sums.numel() == 0:

@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+#include "losses/mutual_information.h"
+
 namespace itrd::ITRD_ISA {
 
 // m_s and m_st: how many rows of S are not zero, and in how many neither S nor T is. On the diagonal G is 1 there.
@@ -41,14 +43,14 @@ inline double loss_of(Sums sums, Traces m, bool log) {
   return (m.s == 0 ? potential_s : std::log2(potential_s)) - (m.st == 0 ? potential_st : std::log2(potential_st));
 }
 
-// What entries g of G_s and h of G_t add to the sums, and W = G_s (c_s − c_st G_t²) and W' = −c_st G_s² G_t there.
+// What entries g of G_s and h of G_t add to the sums, and W and W' there.
 template <class V>
 inline void mutual_information(V g, V h, V c_s, V c_st, V& sum_s, V& sum_st, V& w_s, V& w_t) {
   const V g2 = g * g, h2 = h * h;
   sum_s += g2;
   sum_st += g2 * h2;
-  w_s = g * (c_s - c_st * h2);
-  w_t = -c_st * g2 * h;
+  w_s = MutualInformation::weight_s(g, h, c_s, c_st);
+  w_t = MutualInformation::weight_t(g, h, c_st);
 }
 
 }  // namespace itrd::ITRD_ISA

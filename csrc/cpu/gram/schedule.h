@@ -17,16 +17,37 @@ struct Panels {
   int64_t count, blocks, per_block;
   explicit Panels(int64_t rows)
       : count((rows + kPanel - 1) / kPanel),
-        blocks((count * kPanel + kBlockRows - 1) / kBlockRows),
-        per_block((count + blocks - 1) / blocks) {}
+        blocks(std::max<int64_t>((count * kPanel + kBlockRows - 1) / kBlockRows, 1)),
+        per_block(std::max<int64_t>((count + blocks - 1) / blocks, 1)) {}
 };
 
-// A block of W: panels [row_begin, row_end) × [column_begin, column_end); on the diagonal the two are equal.
+// A block of W: panels [row_begin, row_end) × [column_begin, column_end); on the diagonal of a triangle, where rows and
+// columns are of the same input, the two are equal.
 struct Block {
   int64_t row_begin, row_end, column_begin, column_end;
-  bool diagonal() const { return row_begin == column_begin; }
+  bool rectangle = false;
+  bool diagonal() const { return !rectangle && row_begin == column_begin; }
   int64_t rows() const { return row_end - row_begin; }
   int64_t columns() const { return column_end - column_begin; }
+};
+
+// Which blocks of W there are: those on and above the diagonal, where each pair of rows of one input stands for its
+// mirror image too; or all, where the columns are other rows.
+struct Schedule {
+  Panels rows, columns;
+  bool triangle;
+
+  explicit Schedule(int64_t n) : rows(n), columns(n), triangle(true) {}
+  Schedule(int64_t rows, int64_t columns) : rows(rows), columns(columns), triangle(false) {}
+
+  // Calls visit(block) for each of them, in one order.
+  template <class F>
+  void each_block(F&& visit) const {
+    for (int64_t top = 0; top < rows.count; top += rows.per_block)
+      for (int64_t left = triangle ? top : 0; left < columns.count; left += columns.per_block)
+        visit(Block{top, std::min(top + rows.per_block, rows.count), left,
+                    std::min(left + columns.per_block, columns.count), !triangle});
+  }
 };
 
 // The panel of rows and the panel of columns of a tile, and the group of tiles that it is formed with.

@@ -23,31 +23,29 @@ inline int threads_for(const GramProblem& p) { return work(p) >= kWorthThreads ?
 // What an engine that forms W block by block plans with.
 struct GramPlan {
   const GramProblem& problem;
-  const Panels panels;
+  const Schedule schedule;
+  const Panels& panels = schedule.rows;
   const int threads;
 
   explicit GramPlan(const GramProblem& problem)
-      : problem(problem), panels(problem.s.rows), threads(threads_for(problem)) {}
+      : problem(problem), schedule(problem.s.rows), threads(threads_for(problem)) {}
 };
 
 // Every block of the upper triangle of W: its sums and, with `gradient`, its part of Wẑ.
 template <class Engine>
 Sums sweep_blocks(Engine& engine, bool gradient, Coefficients c) {
-  const int64_t count = engine.panels.count, side = engine.panels.per_block;
   Sums total;
-  for (int64_t top = 0; top < count; top += side)
-    for (int64_t left = top; left < count; left += side) {
-      const Block block{top, std::min(top + side, count), left, std::min(left + side, count)};
-      const std::vector<PanelPair> pairs = pairs_of(block, Engine::kGroupSide);
-      std::vector<Sums> partial(pairs.size());
-      parallel(engine.threads, [&](int thread) {
-        const Range range(pairs.size(), thread, engine.threads);
-        engine.form_weights(block, pairs, range, gradient, c, partial, thread);
-      });
-      // In this order whatever the number of threads.
-      for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
-      if (gradient) engine.multiply_weights(block);
-    }
+  engine.schedule.each_block([&](const Block& block) {
+    const std::vector<PanelPair> pairs = pairs_of(block, Engine::kGroupSide);
+    std::vector<Sums> partial(pairs.size());
+    parallel(engine.threads, [&](int thread) {
+      const Range range(pairs.size(), thread, engine.threads);
+      engine.form_weights(block, pairs, range, gradient, c, partial, thread);
+    });
+    // In this order whatever the number of threads.
+    for (const Sums& sums : partial) total.s += sums.s, total.st += sums.st;
+    if (gradient) engine.multiply_weights(block);
+  });
   return total;
 }
 

@@ -5,6 +5,7 @@
 #include "cpu/correlation/loss.h"
 #include "cpu/gram/direct.h"
 #include "cpu/gram/packed.h"
+#include "cpu/gram/pairs.h"
 #ifdef ITRD_AMX
 #include "cpu/gram/amx.h"
 #endif
@@ -60,6 +61,9 @@ const Kernels& kernels() {
       },
       [](Dtype dtype, const GramProblem& problem) {
         return with_dtype(dtype, [&](auto x) { return gram_forward<decltype(x)>(problem); });
+      },
+      [](Dtype dtype, const PairProblem& problem, double* sums) {
+        with_dtype(dtype, [&](auto x) { PairGram<decltype(x)>(problem).run(sums); });
       },
       [](Dtype dtype, const BackwardProblem& problem) {
         with_dtype(dtype, [&](auto x) { backward<decltype(x)>(problem); });
