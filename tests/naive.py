@@ -26,6 +26,27 @@ def gram(s, t, log=False):
     return np.log2(potentials[0]) - np.log2(potentials[1]) if log else potentials[0] - potentials[1]
 
 
+def polynomial_gram(s, t, c, p, log=False):
+    """Eq. 9 with (cosine + c)^p in place of each cosine, for rows of which none is zero (section 4.2)."""
+    s, t = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (s, t))
+    g_s, g_t = (s @ s.T + c) ** p, (t @ t.T + c) ** p
+    potentials = [np.linalg.norm(g / np.trace(g)) ** 2 for g in (g_s, g_s * g_t)]
+    return np.log2(potentials[0]) - np.log2(potentials[1]) if log else potentials[0] - potentials[1]
+
+
+def pkt(s, t, eps):
+    """Mean over all pairs of p log((p + ε)/(q + ε)), the rows of (1 + cosine)/2 divided by their sums."""
+    q, p = (similarity / similarity.sum(1, keepdims=True) for similarity in map(similarities, (s, t)))
+    return np.mean(p * np.log((p + eps) / (q + eps)))
+
+
+def similarities(z):
+    """(1 + cosine)/2 of every two rows; the cosine of a zero row is 0."""
+    norm = np.linalg.norm(z, axis=1, keepdims=True)
+    unit = z / np.where(norm, norm, 1)
+    return np.maximum(1 + unit @ unit.T, 0) / 2
+
+
 def gradient(function, z, step=1e-6):
     """Central differences of a scalar function of z."""
     result = np.empty_like(z)

@@ -15,10 +15,14 @@ struct Pkt {
   template <class V>
   ITRD_LOSS static PairTerms<V> of(const PairInput<V>& x) {
     const V eps = x.c.second;
-    const V q = x.own_s * not_negative(1 + x.g), p = x.own_t * not_negative(1 + x.h), q_eps = q + eps;
-    const V delta = (p - q) / q_eps;
-    const LogOnePlus<V> log(delta);
-    const V u = eps / q_eps - delta, v = log.value - eps / (p + eps);
+    // A cosine may be below −1 by a rounding.
+    const V above_s = not_negative(1 + x.g), above_t = not_negative(1 + x.h);
+    const V q = x.own_s * above_s, p = x.own_t * above_t, q_eps = q + eps, p_eps = p + eps;
+    // p − q = r_t (h − g) + (r_t − r_s)(1 + g), in which nearly equal cosines keep the digits that 1 + g rounds away
+    const V apart = x.g < -1 ? above_t : x.h < -1 ? -above_s : x.h - x.g;
+    const V delta = (x.own_t * apart + (x.own_t - x.own_s) * above_s) / q_eps;
+    const LogOnePlus<V> log(delta, p_eps / q_eps);
+    const V u = eps / q_eps - delta, v = log.value - eps / p_eps;
     // A pair with a row that does not count has no part in anything.
     const V counts = x.own_s * x.other_s == 0 ? V{} : V{} + 1, c = counts * x.c.first, quarter = c / 4;
     return {c * (q_eps * log.excess - eps * log.value),

@@ -52,4 +52,35 @@ ITRD = (
         "itrd", 5, (Features(3), Features(4), Features(2)), settings={"alpha": 1.5, "betas": (0.0, 1.0), "log": False}
     ),
 )
-DELICATE = {"correlation": CORRELATION, "mutual_information": GRAM, "itrd": ITRD}
+POLYNOMIAL = (
+    # no pair of rows in which neither is zero
+    Case(
+        "polynomial",
+        3,
+        (Features(4, zero_rows=(0,)), Features(2, zero_rows=(1, 2))),
+        settings={"kernel": (1.0, 2), "log": True},
+    ),
+    # a zero row, whose cosine 0 is no zero of the kernel
+    Case("polynomial", 5, (Features(4), Features(2, zero_rows=(1,))), settings={"kernel": (0.5, 3), "log": False}),
+    Case("polynomial", 33, (Features(17, row_scales=30), Features(35)), settings={"kernel": (1.0, 2), "log": False}),
+    Case("polynomial", 9, (Features(3), Features(3)), F64, "opposite", {"kernel": (0.0, 1), "log": False}),
+)
+PKT = (
+    # cosines of −1, whose probability is 0
+    Case("pkt", 7, (Features(1), Features(1)), settings={"eps": 1e-7}),
+    Case("pkt", 2, (Features(3), Features(3)), F64, "opposite", {"eps": 1e-7}),
+    # a student that is nearly its teacher: what is left is a millionth of what cancels
+    Case("pkt", 40, (Features(20), Features(20)), relation="near", settings={"eps": 1e-7}),
+    # zero rows count, and get no gradient
+    Case("pkt", 5, (Features(4, zero_rows=(1,)), Features(2, zero_rows=(0, 1))), settings={"eps": 1e-5}),
+    Case("pkt", 3, (Features(2, zero_rows=(0, 1, 2)), Features(2)), settings={"eps": 1e-7}),
+    Case("pkt", 33, (Features(17, row_scales=30), Features(35, scale=-30)), settings={"eps": 1e-7}),
+    Case("pkt", 20, (Features(8, scale=4), Features(6, row_scales=6)), F16, settings={"eps": 1e-7}),
+)
+DELICATE = {
+    "correlation": CORRELATION,
+    "mutual_information": GRAM,
+    "polynomial": POLYNOMIAL,
+    "pkt": PKT,
+    "itrd": ITRD,
+}

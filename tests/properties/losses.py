@@ -7,9 +7,10 @@ from typing import Any
 import naive
 import numpy as np
 from hypothesis import strategies as st
+from pair_sizes import float64_in, pkt_sizes, polynomial_sizes
 from torch import Tensor
 
-from itrd_kernels.functional import correlation_loss, itrd_loss, mutual_information_loss
+from itrd_kernels.functional import correlation_loss, itrd_loss, mutual_information_loss, pkt_loss
 
 Settings = dict[str, Any]
 
@@ -54,17 +55,12 @@ def correlation_sizes(s, t, alpha, precision):
     weight near the end of the range has few digits, since 1/n and the upstream gradient come to it before 1/σ does.
     """
     # The truth rounds the means, to float64.
-    off_s, off_t = (np.abs(z.mean(0)) * _float64_in(precision) for z in (s, t))
+    off_s, off_t = (np.abs(z.mean(0)) * float64_in(precision) for z in (s, t))
     s, t = s - s[0], t - t[0]
     e, value = naive.distances(s, t), naive.correlation_size(s, t, alpha)
     weights = naive.correlation_weights(s, t, alpha) * (1 + abs(2 * alpha - 1) / e + value)
     weights += 2 * alpha / np.log(2) / e * np.finfo(precision).tiny / np.finfo(precision).eps
     return value, [weights * naive.correlation_terms(*of) for of in ((s, t, off_s, off_t), (t, s, off_t, off_s))]
-
-
-def _float64_in(precision):
-    """A rounding of float64 in roundings of `precision`: the truth's own error."""
-    return np.finfo(np.float64).eps / np.finfo(precision).eps
 
 
 def potentials(s, t):
@@ -93,7 +89,7 @@ def gram_sizes(s, t, log, precision):
             naive.gram_gradient_terms(_tamed(s), _tamed(t), of_teacher, log, kind) for kind in (False, True)
         )
         # The truth forms the diagonal too.
-        gradients.append((terms + _float64_in(precision) * whole) / _largest(z))
+        gradients.append((terms + float64_in(precision) * whole) / _largest(z))
     return value, gradients
 
 
@@ -105,6 +101,23 @@ def _largest(z):
 def _tamed(z):
     """Rows of order one, whose squares stay in range."""
     return z / _largest(z)
+
+
+def polynomial(s, t, kernel, log):
+    """The same with (cosine + c)^p: of rows that are not zero, as naive.py has it."""
+    (c, p), alive_s, alive_t = kernel, (s != 0).any(1), (t != 0).any(1)
+    similar = [2 * naive.similarities(_tamed(z)) - 1 for z in (s, t)]
+    g_s, g_t = ((x + c) ** p * np.outer(a, a) for x, a in zip(similar, (alive_s, alive_t), strict=True))
+    of_s, of_st = (
+        (g**2).sum() / ((1 + c) ** power * max(alive.sum(), 1)) ** 2
+        for g, alive, power in ((g_s, alive_s, p), (g_s * g_t, alive_s & alive_t, 2 * p))
+    )
+    of_s, of_st = (np.log2(x) if log and x else x for x in (of_s, of_st))
+    return of_s - of_st
+
+
+def pkt(s, t, eps):
+    return naive.pkt(_tamed(s), _tamed(t), eps)
 
 
 def itrd_total(*inputs, betas, **settings):
@@ -136,6 +149,7 @@ def itrd_sizes(e, t, s=None, *, alpha, betas, log, precision):
 
 ALPHA = st.sampled_from([1.5, 1.01, 0.3, 10.0, 300.0]) | st.floats(0.05, 300.0)
 BETAS = st.sampled_from([(2.0, 1.0), (0.0, 1.0), (1.0, 0.0), (1e-3, 50.0), (30.0, 0.1)])
+KERNELS = st.sampled_from([(0.0, 1), (1.0, 2), (0.5, 3), (3.0, 3), (0.0, 2)])
 
 LOSSES = {
     "correlation": Loss(
@@ -151,6 +165,24 @@ LOSSES = {
         gram,
         gram_sizes,
         {"log": st.booleans()},
+        ("permuted samples", "scaled rows", "rotated rows"),
+        slices=1,
+        same_width=lambda settings: False,
+    ),
+    "polynomial": Loss(
+        mutual_information_loss,
+        polynomial,
+        polynomial_sizes,
+        {"kernel": KERNELS, "log": st.booleans()},
+        ("permuted samples", "scaled rows", "rotated rows"),
+        slices=1,
+        same_width=lambda settings: False,
+    ),
+    "pkt": Loss(
+        pkt_loss,
+        pkt,
+        pkt_sizes,
+        {"eps": st.sampled_from([1e-7, 1e-5, 1e-2])},
         ("permuted samples", "scaled rows", "rotated rows"),
         slices=1,
         same_width=lambda settings: False,
