@@ -73,23 +73,34 @@ class GramFunction(_OneTermFunction):
     """(z_s, z_t, settings with weights 0 and 1) → L_mi."""
 
 
+class _Sweep:
+    """The operator `gram` for all pairs of these rows; see pair_losses/base.py."""
+
+    def __init__(self, z_s: Tensor, z_t: Tensor, settings: Settings) -> None:
+        self.z_s, self.z_t, self.settings = z_s, z_t, settings
+        self.forms_statistics = dispatch.forms_statistics(settings.backend)
+
+    def __call__(
+        self,
+        loss: str,
+        parameters: Parameters,
+        coefficients: Tensor | None = None,
+        statistics: Tensor | None = None,
+        gradients: bool = True,
+    ) -> GramOutputs:
+        settings = self.settings
+        return dispatch.gram(
+            settings.backend, self.z_s, self.z_t, loss, parameters, coefficients=coefficients, statistics=statistics,
+            want_s=gradients and settings.want_e, want_t=gradients and settings.want_t, tf32=settings.tf32,
+        )  # fmt: skip
+
+
 class PairFunction(torch.autograd.Function):
     """(z_s, z_t, settings with weights 0 and 1, loss, its parameters) → the loss of all pairs of rows."""
 
     @staticmethod
     def forward(ctx, z_s: Tensor, z_t: Tensor, settings: Settings, loss: PairLoss, parameters: Parameters):
-        def sweep(
-            name: str,
-            numbers: Parameters,
-            coefficients: Tensor | None = None,
-            statistics: Tensor | None = None,
-            gradients: bool = True,
-        ) -> GramOutputs:
-            return dispatch.gram(
-                settings.backend, z_s, z_t, name, numbers, coefficients=coefficients, statistics=statistics,
-                want_s=gradients and settings.want_e, want_t=gradients and settings.want_t, tf32=settings.tf32,
-            )  # fmt: skip
-
+        sweep = _Sweep(z_s, z_t, settings)
         result = loss.evaluate(sweep, z_s, z_t, *parameters)
         ctx.save_for_backward(z_s, z_t, None, z_t.new_empty(0), result.dgram_s, result.dgram_t)
         ctx.settings, ctx.loss, ctx.parameters = settings, loss, parameters

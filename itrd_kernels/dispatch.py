@@ -136,6 +136,11 @@ def backward(
     )
 
 
+def forms_statistics(backend: str) -> bool:
+    """Whether `gram` of a backend takes the row statistics of a loss that has such from the rows, as base.py says."""
+    return backends.WITH_OPERATORS[backend].forms_statistics
+
+
 class GramOutputs(NamedTuple):
     """What the operator `gram` returns; "wide" is float64 for float64 features, else float32.
 
@@ -182,7 +187,7 @@ def gram(
         keep, other_keep: bool (n,) and (m,): False leaves a row out, whatever it holds, with a gradient of 0.
         coefficients: wide (2,), or None: from the counts of the column rows, or from the parameters.
         statistics, other_statistics: wide (2, n) and (2, m) of each row, 0 for rows that do not count; None: 1 for a
-            row that is not zero.
+            row that is not zero. "pkt" needs them, but for z's own pairs on a backend that `forms_statistics`.
         want_s, want_t: which gradients are wanted, those of the rows z under the sum over all pairs that hold them,
             i.e. ∂L/∂ẑ_i = 4 Σ_j W_ij ẑ_j.
         tf32: float32 products may run in TF32.

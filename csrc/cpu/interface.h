@@ -43,7 +43,8 @@ struct GramProblem {
 };
 
 // What one sweep of a pair loss is given: of all pairs of the rows of s and t, or of each of them with each other row.
-// "Wide" is float64 for float64 features, and else float32.
+// "Wide" is float64 for float64 features, and else float32. Without statistics those of a row are 1, or 0 of a zero
+// row; a one-sided loss, which then has no other rows, takes them from the rows, and completes its gradients.
 struct PairProblem {
   Matrix s, t;                    // features (n, d_s), (n, d_t)
   Matrix other_s, other_t;        // (m, d_s), (m, d_t); without data: the pairs are of s and t alone
@@ -52,7 +53,7 @@ struct PairProblem {
   PairLossKind loss;
   double parameters[kMostParameters];
   const void* coefficients;                   // wide (2); null: those of the counts, or of the parameters
-  const void *statistics, *other_statistics;  // wide (2, n), (2, m); null: 1 for a row that is not zero
+  const void *statistics, *other_statistics;  // wide (2, n), (2, m); null: not given
   Matrix dgram_s, dgram_t;                    // to be written, wide; without data: not wanted
   void* row_sums;                             // to be written, wide (2, n); null: not wanted
 };

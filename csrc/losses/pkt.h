@@ -33,6 +33,17 @@ struct Pkt {
             counts * v * p};
   }
 
+  // r of a row whose cosines with all k rows add up to `along`.
+  template <class A>
+  ITRD_LOSS static A statistic(A along, A k) {
+    return 1 / (1 + along / k);
+  }
+  // κ of a row: the row sums' part of the gradient is −κ_i a − Σ_j κ_j ẑ_j, a = Σ_j ẑ_j.
+  template <class A>
+  ITRD_LOSS static A kappa(A statistic, A row_sum, A k) {
+    return statistic * row_sum / (k * k * k * k);
+  }
+
   template <class A>
   ITRD_LOSS static PairCoefficients<A> coefficients(A, A, const A* parameters) {
     return {parameters[0], parameters[1]};

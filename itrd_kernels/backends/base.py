@@ -15,6 +15,8 @@ class Backend:
         register: defines the operators, where loading a library has not done so.
         runs_on: device types of the tensors that it takes in this process when asked for by name, where test equipment
             makes them others than `device_types` (emulated.py).
+        forms_statistics: whether `gram`, without other rows, takes the row statistics of a loss that has such from the
+            rows where none are given, and then gives whole gradients.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Backend:
     unavailable: Callable[[], str | None]
     register: Callable[[], None] = lambda: None
     runs_on: tuple[str, ...] | None = None
+    forms_statistics: bool = False
 
     @property
     def takes(self) -> tuple[str, ...]:

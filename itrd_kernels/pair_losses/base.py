@@ -26,7 +26,7 @@ class PairLoss:
         formula: (z_s, z_t, *parameters) → the loss in plain PyTorch (formulas/), of which second derivatives are taken.
         evaluate: (sweep, z_s, z_t, *parameters) → Result. `sweep` calls the operator for all pairs of these rows, and
             takes what dispatch.gram calls loss, parameters, coefficients and statistics; without `gradients` it forms
-            the sums alone.
+            the sums alone. `sweep.forms_statistics` says whether it needs no statistics to be given.
     """
 
     name: str

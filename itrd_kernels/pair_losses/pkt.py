@@ -58,9 +58,13 @@ class UnitRows(NamedTuple):
 
 def _evaluate(sweep, z_s: Tensor, z_t: Tensor, eps: float) -> Result:
     k = len(z_s)
+    parameters = (1 / k**3, k * eps)
+    if sweep.forms_statistics:
+        sums, dgram_s, dgram_t, _ = sweep("pkt", parameters)
+        return Result(sums[0], dgram_s, dgram_t)
     s, t = UnitRows.of(z_s), UnitRows.of(z_t)
     statistics = torch.stack([s.statistic(), t.statistic()])
-    sums, dgram_s, dgram_t, row_sums = sweep("pkt", (1 / k**3, k * eps), statistics=statistics)
+    sums, dgram_s, dgram_t, row_sums = sweep("pkt", parameters, statistics=statistics)
     if row_sums.numel() == 0:
         return Result(sums[0], dgram_s, dgram_t)
     # κ = r Σ_j u kq / k⁴

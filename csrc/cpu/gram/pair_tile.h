@@ -90,12 +90,25 @@ template <class C>
 struct PairLoss {
   void (*add)(PairTile<C>& tile);
   PairCoefficients<double> (*coefficients)(double m_s, double m_st, const double* parameters);
+  // Of one-sided losses: a row's statistic from the sum of its cosines, and κ of rank_one.h; k rows count.
+  double (*statistic)(double along, double k) = nullptr;
+  double (*kappa)(double statistic, double row_sum, double k) = nullptr;
 };
+
+template <class Loss, class C, bool one_sided>
+constexpr PairLoss<C> make_pair_loss() {
+  PairLoss<C> loss{[](PairTile<C>& tile) { add_pair_tile<Loss>(tile, one_sided); },
+                   &Loss::template coefficients<double>};
+  if constexpr (one_sided) {
+    loss.statistic = &Loss::template statistic<double>;
+    loss.kappa = &Loss::template kappa<double>;
+  }
+  return loss;
+}
 
 template <class C>
 const PairLoss<C>& pair_loss(PairLossKind kind) {
-#define ITRD_PAIR_LOSS(type, name, parameters, one_sided) \
-  {[](PairTile<C>& tile) { add_pair_tile<type>(tile, one_sided); }, &type::template coefficients<double>},
+#define ITRD_PAIR_LOSS(type, name, parameters, one_sided) make_pair_loss<type, C, one_sided>(),
   static constexpr PairLoss<C> losses[] = {ITRD_PAIR_LOSSES(ITRD_PAIR_LOSS)};
 #undef ITRD_PAIR_LOSS
   return losses[int(kind)];

@@ -7,6 +7,7 @@
 
 #include "cpu/gram/packed_side.h"
 #include "cpu/gram/pair_tile.h"
+#include "cpu/gram/rank_one.h"
 #include "cpu/gram/sweep.h"
 
 namespace itrd::ITRD_ISA {
@@ -36,6 +37,7 @@ class PairGram {
   const PairProblem& problem_;
   const PairLoss<C>& loss_;
   const bool one_sided_, rectangle_, gradient_;
+  const bool own_statistics_;  // whether the statistics are those of these rows, and not given
   const Schedule schedule_;
   const int threads_;
   KeptRows kept_s_, kept_t_, other_s_, other_t_;
@@ -44,6 +46,9 @@ class PairGram {
   std::vector<PanelStatistics<double>> row_sums_;                  // of each panel of own rows
   Buffer<C> tiles_;  // of each thread: tiles of G_s and G_t, in turn, of the pairs of one group
   PairCoefficients<C> c_;
+  // Where the statistics are of these rows: how many count, Σ_j ẑ_j of student and teacher, and ẑ_i·Σ_j ẑ_j.
+  double count_ = 0;
+  std::vector<C> total_s_, total_t_, along_s_, along_t_;
 
  public:
   explicit PairGram(const PairProblem& p)
@@ -52,6 +57,7 @@ class PairGram {
         one_sided_(kPairLosses[int(p.loss)].one_sided),
         rectangle_(p.other_s),
         gradient_(p.dgram_s || p.dgram_t),
+        own_statistics_(one_sided_ && !p.statistics),
         schedule_(rectangle_ ? Schedule(p.other_s.rows, p.s.rows) : Schedule(p.s.rows)),
         threads_(work() >= kWorthThreads ? max_threads() : 1),
         kept_s_(p.s, p.keep),
@@ -71,7 +77,10 @@ class PairGram {
       const Range range(s_.panels_to_pack(), thread, threads_);
       for (int64_t i = range.begin; i < range.end; ++i) s_.pack(i), t_.pack(i);
     });
-    read_statistics(s_.packed, t_.packed, problem_.statistics, problem_.keep, statistics_);
+    if (own_statistics_)
+      take_statistics();
+    else
+      read_statistics(s_.packed, t_.packed, problem_.statistics, problem_.keep, statistics_);
     if (rectangle_)
       read_statistics(s_.rows(), t_.rows(), problem_.other_statistics, problem_.other_keep, other_statistics_);
     sums[0] = sums[1] = sums[2] = sums[3] = 0;
@@ -84,6 +93,7 @@ class PairGram {
     if (problem_.dgram_s) s_.unpack(problem_.dgram_s, threads_);
     if (problem_.dgram_t) t_.unpack(problem_.dgram_t, threads_);
     if (problem_.row_sums) write_row_sums();
+    if (own_statistics_ && gradient_) repair();
   }
 
  private:
@@ -106,6 +116,38 @@ class PairGram {
       to.s[i % kPanel] = !counts ? 0 : from ? from[i] : s.alive(i);
       to.t[i % kPanel] = !counts ? 0 : from ? from[n + i] : t.alive(i);
     }
+  }
+
+  // Statistics of a triangle's own rows.
+  void take_statistics() {
+    const int64_t n = problem_.s.rows;
+    auto counts = [&](int64_t i) { return problem_.keep == nullptr || problem_.keep[i]; };
+    count_ = 0;
+    for (int64_t i = 0; i < n; ++i) count_ += counts(i);
+    total_s_ = weighted_sum<T>(s_.packed, nullptr, threads_);
+    total_t_ = weighted_sum<T>(t_.packed, nullptr, threads_);
+    along_s_ = along<T>(s_.packed, total_s_, threads_);
+    along_t_ = along<T>(t_.packed, total_t_, threads_);
+    for (int64_t i = 0; i < n; ++i) {
+      if (!counts(i)) continue;
+      statistics_[i / kPanel].s[i % kPanel] = C(loss_.statistic(along_s_[i], count_));
+      statistics_[i / kPanel].t[i % kPanel] = C(loss_.statistic(along_t_[i], count_));
+    }
+  }
+
+  // What those statistics add to the gradients.
+  void repair() const {
+    auto one = [&](const PackedSide<T>& side, auto member, auto member_of_sums, const std::vector<C>& total,
+                   const std::vector<C>& along_total, const Matrix& gradient) {
+      if (!gradient) return;
+      std::vector<C> kappa(gradient.rows);
+      for (int64_t i = 0; i < gradient.rows; ++i)
+        kappa[i] = C(loss_.kappa((statistics_[i / kPanel].*member)[i % kPanel],
+                                 (row_sums_[i / kPanel].*member_of_sums)[i % kPanel], count_));
+      subtract_rank_one<T>(side.packed, kappa, total, along_total, gradient, threads_);
+    };
+    one(s_, &PanelStatistics<C>::s, &PanelStatistics<double>::s, total_s_, along_s_, problem_.dgram_s);
+    one(t_, &PanelStatistics<C>::t, &PanelStatistics<double>::t, total_t_, along_t_, problem_.dgram_t);
   }
 
   void choose_coefficients(double m_s, double m_st) {
@@ -139,7 +181,7 @@ class PairGram {
     for (std::size_t i = 0; i < pairs.size(); ++i) {
       sums[0] += partial[i].sums[0];
       sums[1] += partial[i].sums[1];
-      if (!one_sided_ || !problem_.row_sums) continue;
+      if (!one_sided_ || !gradient_) continue;
       auto add = [](PanelStatistics<double>& to, const PanelStatistics<C>& from) {
         for (int64_t r = 0; r < kPanel; ++r) to.s[r] += from.s[r], to.t[r] += from.t[r];
       };
