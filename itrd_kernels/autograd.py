@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from itrd_kernels import dispatch
-from itrd_kernels.dispatch import GramOutputs, Settings
+from itrd_kernels.dispatch import Settings
 from itrd_kernels.formulas import itrd
 from itrd_kernels.pair_losses.base import PairLoss, Parameters
 
-# (z_e, z_t, z_s or None) → (total, correlation, mutual_information), as plain formulas; None for what never came out.
-Terms = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor | None, ...]]
+# (z_e, z_t, z_s or None) → what came out of a Function, (total, …), as plain formulas.
+Terms = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, ...]]
 
 
 class ITRDFunction(torch.autograd.Function):
@@ -73,35 +73,12 @@ class GramFunction(_OneTermFunction):
     """(z_s, z_t, settings with weights 0 and 1) → L_mi."""
 
 
-class _Sweep:
-    """The operator `gram` for all pairs of these rows; see pair_losses/base.py."""
-
-    def __init__(self, z_s: Tensor, z_t: Tensor, settings: Settings) -> None:
-        self.z_s, self.z_t, self.settings = z_s, z_t, settings
-        self.forms_statistics = dispatch.forms_statistics(settings.backend)
-
-    def __call__(
-        self,
-        loss: str,
-        parameters: Parameters,
-        coefficients: Tensor | None = None,
-        statistics: Tensor | None = None,
-        gradients: bool = True,
-    ) -> GramOutputs:
-        settings = self.settings
-        return dispatch.gram(
-            settings.backend, self.z_s, self.z_t, loss, parameters, coefficients=coefficients, statistics=statistics,
-            want_s=gradients and settings.want_e, want_t=gradients and settings.want_t, tf32=settings.tf32,
-        )  # fmt: skip
-
-
 class PairFunction(torch.autograd.Function):
     """(z_s, z_t, settings with weights 0 and 1, loss, its parameters) → the loss of all pairs of rows."""
 
     @staticmethod
     def forward(ctx, z_s: Tensor, z_t: Tensor, settings: Settings, loss: PairLoss, parameters: Parameters):
-        sweep = _Sweep(z_s, z_t, settings)
-        result = loss.evaluate(sweep, z_s, z_t, *parameters)
+        result = loss.evaluate(dispatch.Sweep(z_s, z_t, settings), z_s, z_t, *parameters)
         ctx.save_for_backward(z_s, z_t, None, z_t.new_empty(0), result.dgram_s, result.dgram_t)
         ctx.settings, ctx.loss, ctx.parameters = settings, loss, parameters
         return result.loss.to(torch.promote_types(z_t.dtype, torch.float32))
@@ -109,9 +86,7 @@ class PairFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g: Tensor):
         formula, parameters = ctx.loss.formula, ctx.parameters
-        grad_s, grad_t, _ = _gradients(
-            ctx, g, None, None, terms=lambda s, t, _: (formula(s, t, *parameters), None, None)
-        )
+        grad_s, grad_t, _ = _gradients(ctx, g, None, None, terms=lambda s, t, _: (formula(s, t, *parameters),))
         return grad_s, grad_t, None, None, None
 
 
@@ -141,7 +116,7 @@ def _differentiable_gradients(upstream, z_e, z_t, z_s, settings: Settings, terms
     # Aliases, since one input may be computed from another, or be the same tensor: each gradient is of one place alone.
     z_e, z_t, z_s = (z if z is None else z.view_as(z) for z in (z_e, z_t, z_s))
     wanted = [z for z, want in ((z_e, settings.want_e), (z_t, settings.want_t), (z_s, settings.want_s)) if want]
-    outputs = [(term, g) for term, g in zip(terms(z_e, z_t, z_s), upstream, strict=True) if g is not None]
+    outputs = [(term, g) for term, g in zip(terms(z_e, z_t, z_s), upstream, strict=False) if g is not None]
     grads = iter(
         torch.autograd.grad(
             [term for term, _ in outputs],

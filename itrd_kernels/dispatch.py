@@ -202,6 +202,28 @@ def gram(
     )  # fmt: skip
 
 
+class Sweep:
+    """`gram` for all pairs of these rows, with the gradients that the settings want; what PairLoss.evaluate calls."""
+
+    def __init__(self, z_s: Tensor, z_t: Tensor, settings: Settings) -> None:
+        self.z_s, self.z_t, self.settings = z_s, z_t, settings
+        self.forms_statistics = forms_statistics(settings.backend)
+
+    def __call__(
+        self,
+        loss: str,
+        parameters: Sequence[float],
+        coefficients: Tensor | None = None,
+        statistics: Tensor | None = None,
+        gradients: bool = True,
+    ) -> GramOutputs:
+        settings = self.settings
+        return gram(
+            settings.backend, self.z_s, self.z_t, loss, parameters, coefficients=coefficients, statistics=statistics,
+            want_s=gradients and settings.want_e, want_t=gradients and settings.want_t, tf32=settings.tf32,
+        )  # fmt: skip
+
+
 def _register() -> dict[str, torch._ops._OpNamespace]:
     operators = {}
     for name, backend in backends.WITH_OPERATORS.items():

@@ -49,6 +49,33 @@ def test_parity(backend, dtype, n, d_s, d_t, log, layout, needs, upstream):
     check(backend, z_s, z_t, log, needs=needs, upstream=upstream)
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("kernel", [(0.0, 1), (1.0, 2), (0.5, 3)])
+def test_polynomial_kernel(backend, kernel, log):
+    z_s, z_t = features(20, 5, torch.float64, 1), features(20, 9, torch.float64, 2)
+    loss = mutual_information_loss(z_s, z_t, log=log, kernel=kernel, backend=backend)
+    assert loss.item() == pytest.approx(naive.polynomial_gram(z_s.numpy(), z_t.numpy(), *kernel, log), rel=1e-11)
+    if kernel == (0.0, 1):
+        expected = mutual_information_loss(z_s, z_t, log=log, backend=backend)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (2, "kernel must be a pair"),
+        ((1.0,), "kernel must be a pair"),
+        ((-1.0, 2), "c of kernel must be"),
+        ((1.0, 4), "p of kernel must be 1, 2 or 3, got 4"),
+        ((1.0, 2.5), "p of kernel must be an int"),
+    ],
+)
+def test_kernels_that_are_none(kernel, message):
+    z = features(4, 3, torch.float32)
+    with pytest.raises((TypeError, ValueError), match=message):
+        mutual_information_loss(z, z, kernel=kernel)
+
+
 @pytest.mark.parametrize("n", [1100, 1500])
 def test_many_rows(backend, n):
     """Several blocks of W of the CPU kernels, the larger tiles of the CUDA kernels."""

@@ -98,7 +98,8 @@ def _size(name, exact, loss):
 
 @pairwise(dtype=DTYPES, shape=SHAPES, loss=LOSSES, own=OWN, masks=MASKS)
 def test_every_schedule_agrees_with_the_formula(backend, dtype, shape, loss, own, masks):
-    s, t, keep = batch(*shape, dtype, masks)
+    n, d_s, d_t = shape
+    s, t, keep = batch(n, d_s, d_t, dtype, masks)
     compare(backend, (s, t), keep, loss, own, dtype)
 
 
@@ -201,7 +202,10 @@ def test_what_does_not_fit_is_refused(backend):
     with pytest.raises(RuntimeError, match="other"):
         dispatch.gram(backend, s, t, "mutual_information", (), other=(s[:, :4], t))
     with pytest.raises(RuntimeError, match="statistics"):
-        dispatch.gram(backend, s, t, "pkt", (1.0, 1e-6))
+        dispatch.gram(backend, s[3:], t[3:], "pkt", (1.0, 1e-6), other=(s, t), offset=3)
+    if not dispatch.forms_statistics(backend):
+        with pytest.raises(RuntimeError, match="statistics"):
+            dispatch.gram(backend, s, t, "pkt", (1.0, 1e-6))
     with pytest.raises(RuntimeError, match="statistics"):
         dispatch.gram(backend, s, t, "pkt", (1.0, 1e-6), statistics=torch.ones(2, 19))
     with pytest.raises(RuntimeError, match="keep"):
