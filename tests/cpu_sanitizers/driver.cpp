@@ -132,6 +132,81 @@ bool agrees(const Case& c, Dtype dtype, const Inputs& in, const Results& out) {
   return good;
 }
 
+// The sweep over pairs of every pair loss: the triangle of all rows and the rectangle of the later ones × all, whose
+// sums and gradients must agree, and have the same bits on any number of threads. L_mi must be the naive one.
+bool pairs_agree(const Kernels& kernels, const Case& c, Dtype dtype, const Inputs& in) {
+  const Array& z = c.d_s ? in.s : in.e;
+  const int d_s = int(z.matrix.columns), first = c.n / 3, n = c.n - first;
+  const Dtype type = wide(dtype);
+  struct Sweep {
+    double sums[4];
+    Array s, t, row_sums;
+    bool operator==(const Sweep& other) const {
+      return std::equal(sums, sums + 4, other.sums) && s == other.s && t == other.t && row_sums == other.row_sums;
+    }
+  };
+  auto sweep = [&](PairLossKind loss, int begin, const Array& statistics, const Array& own_statistics, int threads) {
+    most_threads = threads;
+    const bool one_sided = kPairLosses[int(loss)].one_sided;
+    const int rows = c.n - begin;
+    Sweep out{{}, {type, rows, d_s}, {type, rows, c.d_t}, {type, one_sided ? 2 : 0, rows}};
+    PairProblem problem = {};
+    problem.s = z.matrix;
+    problem.t = in.t.matrix;
+    if (begin) {
+      problem.other_s = problem.s;
+      problem.other_t = problem.t;
+      problem.s = {z.matrix.row<char>(0) + z.index(begin, 0) * size_of(dtype), rows, d_s, z.matrix.stride};
+      problem.t = {in.t.matrix.row<char>(0) + in.t.index(begin, 0) * size_of(dtype), rows, c.d_t, in.t.matrix.stride};
+      problem.other_statistics = one_sided ? statistics.matrix.data : nullptr;
+    }
+    problem.offset = begin;
+    problem.loss = loss;
+    problem.parameters[0] = one_sided ? 1e-3 : 0.5;
+    problem.parameters[1] = one_sided ? 1e-5 : 3;
+    problem.statistics = one_sided ? (begin ? own_statistics : statistics).matrix.data : nullptr;
+    problem.dgram_s = out.s.matrix;
+    problem.dgram_t = out.t.matrix;
+    problem.row_sums = out.row_sums.matrix.data;
+    kernels.gram(dtype, problem, out.sums);
+    return out;
+  };
+  Array statistics(type, 2, c.n), own_statistics(type, 2, n);
+  for (int side = 0; side < 2; ++side)
+    for (int i = 0; i < c.n; ++i) {
+      put(type, statistics.matrix.data, side * c.n + i, 0.5 + i % 3);
+      if (i >= first) put(type, own_statistics.matrix.data, side * n + i - first, 0.5 + i % 3);
+    }
+  const double tolerance = dtype == Dtype::float64 ? 1e-11 : dtype == Dtype::bfloat16 ? 1e-2 : 2e-5;
+  bool good = true;
+  auto expect = [&](const char* loss, const char* what, bool holds) {
+    if (!holds) std::printf("%s: %s of the pair loss %s\n", c.name, what, loss);
+    good &= holds;
+  };
+  for (int kind = 0; kind < int(sizeof kPairLosses / sizeof *kPairLosses); ++kind) {
+    const char* const name = kPairLosses[kind].name;
+    const Sweep whole = sweep(PairLossKind(kind), 0, statistics, own_statistics, kThreads),
+                part = sweep(PairLossKind(kind), first, statistics, own_statistics, kThreads);
+    expect(name, "one thread gives other bits", sweep(PairLossKind(kind), 0, statistics, own_statistics, 1) == whole);
+    auto close = [&](const Array& all, const Array& some) {
+      double error = 0, norm = 0;
+      for (int64_t i = 0; i < some.matrix.rows; ++i)
+        for (int64_t j = 0; j < some.matrix.columns; ++j) {
+          error += std::pow(some(i, j) - all(i + first, j), 2);
+          norm += std::pow(all(i + first, j), 2);
+        }
+      return error <= tolerance * tolerance * norm;
+    };
+    if (first)
+      expect(name, "a rectangle's gradients are not the triangle's,", close(whole.s, part.s) && close(whole.t, part.t));
+    if (kind > 0) continue;
+    Numbers gram_s, gram_t;
+    const double exact = naive::gram(z.exact(), d_s, in.t.exact(), c.d_t, c.n, false, gram_s, gram_t);
+    expect(name, "the value is wrong,", std::fabs(whole.sums[0] - exact) <= 2e-5 * (1 + std::fabs(exact)));
+  }
+  return good;
+}
+
 constexpr Kind kPlain = Kind::plain;
 const Case kCases[] = {
     {"two rows", 2, 0, 3, "et"},
@@ -201,7 +276,8 @@ int main(int argc, char** argv) {
       Results out = run(kernels, c, dtype, in, kThreads);
       const bool same = run(kernels, c, dtype, in, 1) == out;
       if (!same) std::printf("%s: one thread gives other bits\n", c.name);
-      if (!agrees(c, dtype, in, out) || !same) std::printf("in %s\n", names[code]), good = false;
+      const bool pairs = c.beta_mi == 0 || c.log || pairs_agree(kernels, c, dtype, in);
+      if (!agrees(c, dtype, in, out) || !same || !pairs) std::printf("in %s\n", names[code]), good = false;
       if (!c.large) alone.emplace_back(&c, std::move(out));
       ++cases;
     }
