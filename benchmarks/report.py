@@ -124,6 +124,10 @@ def _others(records: dict) -> Iterator[str]:
         for r in records.get(section, []):
             seconds = [r["seconds"][_KEYS.get(name, name)] for name in (first, second)]
             rows.append((f"{first} ÷ {second}", *_row(r, *map(_time, seconds), seconds[0] / seconds[1])))
+    for r in records.get("pair_losses", []):
+        loss, plain, fused, gram = r["loss"], *(r["seconds"][name] for name in ("plain", "fused", "mutual_information"))
+        rows.append((f"{loss}: plain ÷ fused", *_row(r, _time(plain), _time(fused), plain / fused)))
+        rows.append((f"{loss} ÷ L_mi", *_row(r, _time(fused), _time(gram), fused / gram)))
     for r in records.get("bandwidth", []):
         fused, floor = r["seconds"]["fused"], copy_floor(r)
         rows.append(("correlation ÷ copying its 20nd bytes", *_row(r, _time(fused), _time(floor), fused / floor)))
