@@ -111,7 +111,11 @@ def test_operators_refuse_what_they_did_not_save(backend):
 
 def test_schemas_are_those_of_python(backend):
     operators = getattr(torch.ops, f"itrd_{backend}")
-    for overload, expected in ((operators.forward, schema.FORWARD), (operators.backward, schema.BACKWARD)):
+    for overload, expected in (
+        (operators.forward, schema.FORWARD),
+        (operators.backward, schema.BACKWARD),
+        (operators.gram, schema.GRAM),
+    ):
         assert str(overload.default._schema) == str(torch._C.parse_schema(f"itrd_{backend}::{expected}"))
 
 
