@@ -34,9 +34,14 @@ constexpr const char* kBackwardSchema =
     "backward(Tensor? g_total, Tensor? g_correlation, Tensor? g_mutual_information, "
     "Tensor z_e, Tensor z_t, Tensor? z_s, Tensor moments, Tensor dgram_s, Tensor dgram_t, "
     "float beta_corr, float beta_mi, bool want_e, bool want_t, bool want_s) -> (Tensor, Tensor, Tensor)";
+constexpr const char* kGramSchema =
+    "gram(Tensor z_s, Tensor z_t, Tensor? other_s, Tensor? other_t, int offset, Tensor? keep, Tensor? other_keep, "
+    "str loss, float[] parameters, Tensor? coefficients, Tensor? statistics, Tensor? other_statistics, "
+    "bool want_s, bool want_t, bool tf32) -> (Tensor, Tensor, Tensor, Tensor)";
 
 using ForwardResult = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using BackwardResult = std::tuple<Tensor, Tensor, Tensor>;
+using GramResult = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 // An uninitialised contiguous tensor on the device of `like`, without the detour through the dispatcher.
 inline Tensor empty(const Tensor& like, ScalarType dtype, std::initializer_list<int64_t> sizes) {
