@@ -112,14 +112,15 @@ __device__ void gram_gradient(const Gram<T>& g, const Side<T>& side, int tile_ro
       A* to = side.gradient + int64_t(row) * z.width + column;
       bool both = column + 1 < z.width;
       Pair<T> x = {};
-      if (scale != 0 && z.four) {
+      if (z.four) {
         x = *reinterpret_cast<const Pair<T>*>(from);
-      } else if (scale != 0) {
+      } else {
         x.first = from[0];
         if (both) x.second = from[1];
       }
       Pair<A> gradient = {factor * (sum[i][j][0] - projection_factor * widen(x.first)),
                           factor * (sum[i][j][1] - projection_factor * widen(x.second))};
+      if (scale == 0) gradient = {};
       if (pairs) {
         *reinterpret_cast<Pair<A>*>(to) = gradient;
       } else {

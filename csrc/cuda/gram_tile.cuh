@@ -1,6 +1,8 @@
 // One tile of both Gram matrices: products of own rows with column rows.
 #pragma once
 
+#include <type_traits>
+
 #include "gram.cuh"
 #include "mma.cuh"
 
@@ -18,8 +20,10 @@ struct GramTile {
   Accumulators<A, tile> s = {}, t = {};
   RowCounts counts;
 
-  __device__ GramTile(const Gram<T>& g, const Factor<T>& own, const Factor<T>& columns, int i0, int j0,
-                      unsigned char* shared) {
+  // With `one_factor` the column rows are known to be the own rows.
+  template <bool one_factor>
+  __device__ GramTile(const Gram<T>& g, std::bool_constant<one_factor>, int i0, int j0, unsigned char* shared) {
+    const Factor<T> own = g.own_rows(), columns = one_factor ? own : g.column_rows();
     int steps_s = (own.s.z.width + kElementsPerRow - 1) / kElementsPerRow,
         steps_t = (own.t.z.width + kElementsPerRow - 1) / kElementsPerRow;
     int steps = steps_s + steps_t;
@@ -48,7 +52,7 @@ struct GramTile {
       };
       Source upper = source(own), lower = source(columns);
       each_chunk(step, [&](unsigned char* to, bool is_own, int row, int offset) {
-        const Source& from = is_own ? upper : lower;
+        const Source& from = one_factor || is_own ? upper : lower;
         copy_chunk(to, from.data + row * from.stride + k + offset, row < from.n ? width - k - offset : 0, from.aligned);
       });
     };
@@ -65,8 +69,8 @@ struct GramTile {
         const A *upper = step < steps_s ? own.s.scale : own.t.scale,
                 *lower = step < steps_s ? columns.s.scale : columns.t.scale;
         each_chunk(step, [&](unsigned char* to, bool is_own, int row, int) {
-          const A* scale = is_own ? upper : lower;
-          if (row < (is_own ? own.n : columns.n) && scale[row] != 1) scale_chunk<T>(to, scale[row]);
+          const A* scale = one_factor || is_own ? upper : lower;
+          if (row < (one_factor || is_own ? own.n : columns.n) && scale[row] != 1) scale_chunk<T>(to, scale[row]);
         });
       }
       __syncthreads();

@@ -43,7 +43,7 @@ __device__ void gram_block(const Gram<T>& g, const Correlation<T>& c, const Fini
   } else {
     int row = g.row0 / tile + b / g.tiles, column = b % g.tiles;
     if (g.triangular) triangular(b, row, column);
-    GramTile<T, Math, tile> products(g, g.own_rows(), g.own_rows(), row * tile, column * tile, shared);
+    GramTile<T, Math, tile> products(g, std::true_type(), row * tile, column * tile, shared);
     finish_tile(g, products, row, column, g.first_loss + b, scratch);
   }
   if (!finish.ticket) return;

@@ -72,8 +72,12 @@ __device__ inline void copy_chunk(unsigned char* shared, const T* from, int vali
 template <class T>
 __device__ inline void scale_chunk(unsigned char* shared, wide_t<T> scale) {
   auto& chunk = *reinterpret_cast<Chunk<T>*>(shared);
+  if (scale == 0) {
+    chunk = {};
+    return;
+  }
 #pragma unroll
-  for (int i = 0; i < Chunk<T>::kSize; ++i) chunk.x[i] = narrow<T>(scale == 0 ? 0 : widen(chunk.x[i]) * scale);
+  for (int i = 0; i < Chunk<T>::kSize; ++i) chunk.x[i] = narrow<T>(widen(chunk.x[i]) * scale);
 }
 
 // The tensor cores cut off the low 13 bits of a float32. Adding half of the last bit that they keep rounds instead.

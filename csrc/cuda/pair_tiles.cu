@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(Shape<tile>::kThreads, resident_blocks<T, tile
     const Gram<T>& g = p.gram;
     int b = int(blockIdx.x), row = g.row0 / tile + b / g.tiles, column = b % g.tiles;
     if (g.triangular) triangular(b, row, column);
-    GramTile<T, Math, tile> products(g, g.own_rows(), g.column_rows(), row * tile, column * tile, shared);
+    GramTile<T, Math, tile> products(g, std::false_type(), row * tile, column * tile, shared);
     finish_pairs(p, products, row, column, g.first_loss + b, reinterpret_cast<wide_t<T>*>(shared));
   }
 }
