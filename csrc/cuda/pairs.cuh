@@ -1,8 +1,10 @@
 // One sweep over pairs of rows with a loss of csrc/losses: own rows × column rows, or each pair of the own rows once.
 #pragma once
 
-#include "../losses/all.h"
 #include "gram.cuh"
+
+// These take log_of from numeric.cuh.
+#include "../losses/all.h"
 
 namespace itrd {
 
