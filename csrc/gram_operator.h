@@ -14,6 +14,7 @@ namespace itrd {
 struct GramArguments {
   const Tensor &z_s, &z_t;
   const std::optional<Tensor>&other_s, &other_t;
+  int64_t offset;
   const std::optional<Tensor>&keep, &other_keep;
   const std::string& loss;
   const std::vector<double>& parameters;
@@ -74,8 +75,8 @@ inline GramCall check_gram(const char* library, const GramArguments& x) {
     call.columns = x.other_t->size(0);
   } else {
     STD_TORCH_CHECK(call.n >= 1, library, ": without other rows z must have a row");
-    STD_TORCH_CHECK(!x.other_keep.has_value() && !x.other_statistics.has_value(), library,
-                    ": other_keep and other_statistics belong to other rows");
+    STD_TORCH_CHECK(!x.other_keep.has_value() && !x.other_statistics.has_value() && x.offset == 0, library,
+                    ": other_keep, other_statistics and an offset belong to other rows");
   }
 
   const ScalarType type = wide(x.z_t);

@@ -205,8 +205,8 @@ GramResult gram_operator(const Tensor& z_s_in, const Tensor& z_t_in, const std::
                          const std::optional<Tensor>& statistics_in, const std::optional<Tensor>& other_statistics_in,
                          bool want_s, bool want_t, bool tf32) {
   const GramArguments arguments = {
-      z_s_in,     z_t_in,          other_s_in,    other_t_in,          keep_in, other_keep_in, loss,
-      parameters, coefficients_in, statistics_in, other_statistics_in, want_s,  want_t};
+      z_s_in,     z_t_in,          other_s_in,    other_t_in,          offset, keep_in, other_keep_in, loss,
+      parameters, coefficients_in, statistics_in, other_statistics_in, want_s, want_t};
   const GramCall call = check_gram(kLibrary, arguments);
   check_sizes(std::max(call.n, call.columns), std::max(z_s_in.size(1), z_t_in.size(1)));
   Device device(z_t_in);
