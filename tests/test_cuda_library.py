@@ -21,6 +21,7 @@ def test_schemas_are_those_of_python():
     for overload, expected in (
         (torch.ops.itrd_cuda.forward, schema.FORWARD),
         (torch.ops.itrd_cuda.backward, schema.BACKWARD),
+        (torch.ops.itrd_cuda.gram, schema.GRAM),
     ):
         assert str(overload.default._schema) == str(torch._C.parse_schema(f"itrd_cuda::{expected}"))
 

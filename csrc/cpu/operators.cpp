@@ -7,6 +7,7 @@
 
 #include "cpu/buffer.h"
 #include "cpu/interface.h"
+#include "gram_operator.h"
 
 namespace itrd {
 
@@ -144,9 +145,6 @@ BackwardResult backward(const std::optional<Tensor>& g_total, const std::optiona
   return {grad_e, grad_t, grad_s};
 }
 
-std::optional<Tensor> contiguous(const std::optional<Tensor>& z) {
-  return z.has_value() && !z->is_contiguous() ? torch::stable::contiguous(*z) : z;
-}
 const void* data_if(const std::optional<Tensor>& z) { return z.has_value() ? z->const_data_ptr() : nullptr; }
 
 GramResult gram(const Tensor& z_s_in, const Tensor& z_t_in, const std::optional<Tensor>& other_s_in,
@@ -154,32 +152,38 @@ GramResult gram(const Tensor& z_s_in, const Tensor& z_t_in, const std::optional<
                 const std::optional<Tensor>& other_keep_in, std::string loss, std::vector<double> parameters,
                 const std::optional<Tensor>& coefficients_in, const std::optional<Tensor>& statistics_in,
                 const std::optional<Tensor>& other_statistics_in, bool want_s, bool want_t, bool) {
-  const auto keep = contiguous(keep_in), other_keep = contiguous(other_keep_in), coefficients = contiguous(coefficients_in), statistics = contiguous(statistics_in), other_statistics = contiguous(other_statistics_in);
+  const GramArguments arguments{z_s_in,        z_t_in, other_s_in, other_t_in,      offset,        keep_in,
+                                other_keep_in, loss,   parameters, coefficients_in, statistics_in, other_statistics_in,
+                                want_s,        want_t};
+  const GramCall call = check_gram(kLibrary, arguments, true);
+  auto rows = [](const std::optional<Tensor>& z) {
+    return z.has_value() ? std::optional<Tensor>(with_unit_columns(*z)) : std::nullopt;
+  };
   const Tensor z_s = with_unit_columns(z_s_in), z_t = with_unit_columns(z_t_in);
-  const Tensor other_s = other_s_in.has_value() ? with_unit_columns(*other_s_in) : empty(z_s, z_s.scalar_type(), {0}),
-               other_t = other_t_in.has_value() ? with_unit_columns(*other_t_in) : empty(z_t, z_t.scalar_type(), {0});
-  const int64_t n = z_t.size(0);
-  const bool row_sums_wanted = statistics.has_value() && (want_s || want_t);
-  Tensor sums = empty(z_t, ScalarType::Double, {4}), dgram_s = kept(want_s, z_t, wide(z_t), n, z_s.size(1)),
-         dgram_t = kept(want_t, z_t, wide(z_t), n, z_t.size(1)),
-         row_sums = row_sums_wanted ? empty(z_t, wide(z_t), {2, n}) : empty(z_t, wide(z_t), {0});
+  const auto other_s = rows(other_s_in), other_t = rows(other_t_in), keep = dense(keep_in),
+             other_keep = dense(other_keep_in), coefficients = dense(coefficients_in),
+             statistics = dense(statistics_in), other_statistics = dense(other_statistics_in);
+  const Tensor sums = empty(z_t, ScalarType::Double, {4}), dgram_s = kept(want_s, z_t, wide(z_t), call.n, z_s.size(1)),
+               dgram_t = kept(want_t, z_t, wide(z_t), call.n, z_t.size(1)),
+               row_sums = call.row_sums ? empty(z_t, wide(z_t), {2, call.n}) : empty(z_t, wide(z_t), {0});
   PairProblem problem = {};
   problem.s = matrix(z_s);
   problem.t = matrix(z_t);
-  problem.other_s = matrix_if(other_s);
-  problem.other_t = matrix_if(other_t);
+  if (call.rectangle) {
+    problem.other_s = matrix(*other_s);
+    problem.other_t = matrix(*other_t);
+  }
   problem.offset = offset;
   problem.keep = static_cast<const bool*>(data_if(keep));
   problem.other_keep = static_cast<const bool*>(data_if(other_keep));
-  for (int i = 0; i < 3; ++i)
-    if (loss == kPairLosses[i].name) problem.loss = PairLossKind(i);
-  std::copy(parameters.begin(), parameters.end(), problem.parameters);
+  problem.loss = call.kind;
+  std::copy_n(call.parameters, kMostParameters, problem.parameters);
   problem.coefficients = data_if(coefficients);
   problem.statistics = data_if(statistics);
   problem.other_statistics = data_if(other_statistics);
   problem.dgram_s = result_if(dgram_s);
   problem.dgram_t = result_if(dgram_t);
-  problem.row_sums = row_sums_wanted ? row_sums.mutable_data_ptr() : nullptr;
+  problem.row_sums = call.row_sums ? row_sums.mutable_data_ptr() : nullptr;
   kernels().gram(dtype_of(kLibrary, z_t), problem, static_cast<double*>(sums.mutable_data_ptr()));
   return {sums, dgram_s, dgram_t, row_sums};
 }

@@ -1,29 +1,13 @@
 // The forward pass: which launches it takes, and on which parts of the workspace.
 #include <algorithm>
 
-#include "launch.cuh"
-#include "streaming.cuh"
+#include "gram_plan.cuh"
 
 namespace itrd {
 
 namespace {
 
-constexpr int64_t kWorkspaceBytes = 64 << 20;  // beside eight float32 for each feature
-constexpr int64_t kPanelEntries = INT32_MAX;   // of W, so that offsets in it fit in 32 bits
-constexpr int64_t kSmallParts = 16 << 10;      // bytes for ticket, counts, coefficients and alignment
-constexpr int kRowsPerChunk = 64, kMaxChunks = 128, kMaxCountBlocks = 1024;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// The largest tile with which there is still something to do for every multiprocessor, where the whole work is
-// `squares` squares of 32 × 32; or the tile that is forced.
-TilePlan plan_tiles(Dtype type, int capability, bool tensor, int64_t squares, int forced) {
-  int tile = forced ? forced : squares >= 64 * 16 ? 128 : squares >= 64 * 4 ? 64 : 32;
-  bool half = type == Dtype::float16 || type == Dtype::bfloat16;
-  if (capability < 80) tile = std::min(tile, kLargestOldTile);
-  if (type == Dtype::float64) return {std::min(tile, 64), false};
-  return {half && !tensor ? 64 : tile, tensor};
-}
+constexpr int kRowsPerChunk = 64, kMaxChunks = 128;
 
 // How the problem is cut up.
 struct Plan {
@@ -47,10 +31,9 @@ struct Plan {
     strips = ceil_div(p.t.columns, kStripColumns);
     chunk_rows = std::max<int64_t>(kRowsPerChunk, ceil_div(p.n, kMaxChunks));
     chunks = ceil_div(p.n, chunk_rows);
-    count_blocks = std::min<int64_t>(ceil_div(p.n, kStreamWarps), kMaxCountBlocks);
+    count_blocks = blocks_that_count(p.n);
 
-    bool half = p.dtype == Dtype::float16 || p.dtype == Dtype::bfloat16;
-    bool tensor = p.capability >= 80 ? half || p.tf32 : p.dtype == Dtype::float16;
+    bool tensor = on_tensor_cores(p.dtype, p.capability, p.tf32);
     int64_t squares = ceil_div(p.n, 32);
     tile = plan_tiles(p.dtype, p.capability, tensor, squares * (squares + 1) / 2, p.tile);
     gradient_tile = plan_tiles(p.dtype, p.capability, tensor && p.capability >= 80,
@@ -62,27 +45,11 @@ struct Plan {
     // A panel has as many rows of W as the workspace holds beside the rest.
     int64_t sides = want_s + want_t, row_bytes = std::max<int64_t>(sides, 1) * (ld + tiles) * wide;
     int64_t budget = kWorkspaceBytes + 32 * int64_t(p.n) * std::min(p.s.columns, p.t.columns);
-    losses = tiles * (tiles + 1) / 2;
     int64_t rest = (4 * ld + 2 * tiles * tiles + chunks * kPartials * p.t.columns) * wide + kSmallParts;
-    rows = std::min((budget - rest) / row_bytes, kPanelEntries / ld) / whole * whole;
-    if (p.panel) rows = p.panel;
-    if (sides == 0 || rows >= ld) {
-      rows = ld;
-    } else {
-      losses = tiles * tiles;
-      int64_t panels = ceil_div(ld, std::max(rows, whole));
-      rows = ceil_div(ld / whole, panels) * whole;
-    }
+    rows = sides == 0 ? ld : panel_rows(ld, ld, whole, row_bytes, budget - rest, p.panel);
+    losses = rows == ld ? tiles * (tiles + 1) / 2 : tiles * tiles;
   }
 };
-
-// The rows of z, whose rnorm and scale are two rows of the workspace's norms, from row `first` on.
-template <class T>
-Rows<T> rows_of(const Matrix& z, void* norms, int64_t ld, int first, void* gradient) {
-  using A = wide_t<T>;
-  auto* rnorm = static_cast<A*>(norms) + first * ld;
-  return {view<T>(z), rnorm, rnorm + ld, nullptr, nullptr, static_cast<A*>(gradient)};
-}
 
 template <class T>
 void run(const ForwardProblem& p, const Workspace& w, cudaStream_t stream) {
@@ -103,9 +70,11 @@ void run(const ForwardProblem& p, const Workspace& w, cudaStream_t stream) {
   }
   Gram<T> g = {};
   if (plan.mutual_information) {
-    g.s = rows_of<T>(p.s, w.norms, plan.ld, 0, p.dgram_s);
-    g.t = rows_of<T>(p.t, w.norms, plan.ld, 2, p.dgram_t);
-    g.n = p.n;
+    g.s.own = g.s.columns = rows_of<T>(p.s, w.norms, plan.ld, 0);
+    g.t.own = g.t.columns = rows_of<T>(p.t, w.norms, plan.ld, 2);
+    g.s.gradient = static_cast<A*>(p.dgram_s);
+    g.t.gradient = static_cast<A*>(p.dgram_t);
+    g.n = g.columns = p.n;
     g.tiles = int(plan.tiles);
     g.counts = static_cast<int*>(w.counts);
     g.count_blocks = int(plan.count_blocks);

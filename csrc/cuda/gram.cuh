@@ -1,8 +1,8 @@
 // What the kernels on Gram matrices share: the features, the workspace, and which part of W a launch forms.
 //
-// L_mi = Σ_ij G_s,ij² (c_s − c_st G_t,ij²) is summed over tiles of both Gram matrices. row_norms.cuh prepares the rows;
-// gram_tile.cuh forms one tile of G_s and G_t, the loss over it, and the weights W that the gradient 4 W ẑ needs;
-// gram_gradient.cuh multiplies them. Nothing of size n × n but one panel of W reaches memory.
+// A loss of pairs of rows is summed over tiles of both Gram matrices. row_norms.cuh prepares the rows; gram_tile.cuh
+// forms one tile of G_s and G_t, mutual_information_tile.cuh or pair_tile.cuh the loss over it, and the weights W that
+// the gradient 4 W ẑ needs; gram_gradient.cuh multiplies them. Nothing of size n × n but one panel of W reaches memory.
 #pragma once
 
 #include "reduce.cuh"
@@ -11,16 +11,30 @@ namespace itrd {
 
 constexpr int kRowCounts = 3;  // student rows that are not zero, rows that are zero in neither, extreme rows
 
-// The features of one side, student or teacher, and what belongs to its rows.
+// Features, and what belongs to their rows.
 template <class T>
 struct Rows {
   using A = wide_t<T>;
-  View<T> z;              // (n, d)
-  A* rnorm;               // (ld) 1/‖scale · z_i‖, 0 for a zero row and beyond n
-  A* scale;               // (ld) a power of two that brings an extreme row to order one; 1 for all other rows
+  View<T> z;  // (n, d)
+  A* rnorm;   // (n in whole tiles) 1/‖scale · z_i‖, 0 for a zero row and beyond n
+  A* scale;   // (the same) a power of two that brings an extreme row to order one; 1 for all others; 0: a row left out
+};
+
+// One side, student or teacher: G holds the products of its own rows with its column rows, which are mostly the same.
+template <class T>
+struct Side {
+  using A = wide_t<T>;
+  Rows<T> own, columns;
   A* weights;             // (rows, ld) W_ij/‖z_j‖; null where no gradient is wanted
   A* partial_projection;  // (tiles, rows) Σ_j W_ij G_ij over the columns j of each tile; null like `weights`
-  A* gradient;            // (n, d) contiguous ∂L_mi/∂z; null where it is not wanted
+  A* gradient;            // (n, d) contiguous, of the own rows; null where it is not wanted
+};
+
+// The rows of one factor of G_s and of G_t.
+template <class T>
+struct Factor {
+  const Rows<T>&s, &t;
+  int n;
 };
 
 // The linear loss takes one pass over the tiles. The log form takes two: its coefficients are known after the first.
@@ -30,19 +44,22 @@ enum class GramPass { linear, log_sums, log_weights };
 template <class T>
 struct Gram {
   using A = wide_t<T>;
-  Rows<T> s, t;
-  int n, tiles;  // rows of z, and tiles to a side of G
-  int* counts;   // (count_blocks, 3) how many rows each block of `statistics` counted
+  Side<T> s, t;
+  int n, columns, tiles;  // own rows, column rows, and tiles to a row of G
+  int* counts;            // (count_blocks, 3) how many rows each block of `statistics` counted
   int count_blocks;
   A* losses;        // (tiles of all panels, 2) Σ G_s² (c_s − c_st G_t²) of a tile (in log_sums Σ G_s²), Σ (G_s G_t)²
   A* coefficients;  // (2) c_s and c_st of the log form
   GramPass pass;
   // A launch forms rows row0 … row0 + rows of W, a panel. If `triangular` these are all rows, made by symmetry from the
-  // tiles on and below the diagonal; else each tile is made for itself. A row of W has ld ≥ n elements. `rows` and `ld`
-  // are whole tiles, zero beyond n, and rows · ld < 2³¹.
+  // tiles on and below the diagonal; else each tile is made for itself. A row of W has ld ≥ columns elements. `rows`
+  // and `ld` are whole tiles, zero beyond n and columns, and rows · ld < 2³¹.
   bool triangular;
   int row0, rows, ld;
   int first_loss;  // the panel's first row of `losses`
+
+  __device__ Factor<T> own_rows() const { return {s.own, t.own, n}; }
+  __device__ Factor<T> column_rows() const { return {s.columns, t.columns, columns}; }
 };
 
 // How many rows of the student are not zero, and how many rows are zero on neither side; whether any row is extreme.
@@ -65,10 +82,12 @@ struct RowCounts {
   }
 };
 
-// 1/m², and 0 where nothing was counted.
-template <class A>
-__device__ inline A over_square(int m) {
-  return m == 0 ? 0 : 1 / (A(m) * A(m));
+// Row and column of tile number b of those on and below the diagonal: b = row (row + 1)/2 + column.
+__device__ inline void triangular(int b, int& row, int& column) {
+  row = int((sqrt(8.0f * b + 1) - 1) / 2);
+  while (row * int64_t(row + 1) / 2 > b) --row;
+  while ((row + 1) * int64_t(row + 2) / 2 <= b) ++row;
+  column = b - int(row * int64_t(row + 1) / 2);
 }
 
 }  // namespace itrd

@@ -1,4 +1,4 @@
-// ∂L_mi/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖, for a tile of rows i and columns of
+// ∂L/∂z_i = (4/‖z_i‖) ( Σ_j u_ij z_j − ẑ_i Σ_j W_ij G_ij ),  u_ij = W_ij/‖z_j‖, for a tile of rows i and columns of
 // z.
 #pragma once
 
@@ -17,16 +17,17 @@ struct GradientStage {
   static constexpr int kWeightBytes = tile * kRowBytes, kBytes = kWeightBytes + kDepth * kStride * int(sizeof(T));
 };
 
-// Writes the gradient of the tile's rows g.row0 + tile · tile_row … and columns tile · tile_column …
+// Writes the gradient of the tile's own rows g.row0 + tile · tile_row … and columns tile · tile_column …; the rows j
+// are the column rows.
 template <class T, class Math, int tile>
-__device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_row, int tile_column,
+__device__ void gram_gradient(const Gram<T>& g, const Side<T>& side, int tile_row, int tile_column,
                               unsigned char* shared) {
   using A = wide_t<T>;
   using S = Shape<tile>;
   using Stage = GradientStage<T, tile>;
   constexpr int kWeightsPerChunk = Chunk<A>::kSize, kSize = Chunk<T>::kSize, kChunksPerRow = tile / kSize;
-  const View<T>& z = side.z;
-  int i0 = tile_row * tile, c0 = tile_column * tile, steps = (g.n + Stage::kDepth - 1) / Stage::kDepth;
+  const View<T>&z = side.own.z, &columns = side.columns.z;
+  int i0 = tile_row * tile, c0 = tile_column * tile, steps = (g.columns + Stage::kDepth - 1) / Stage::kDepth;
 
   auto each_chunk = [&](int step, auto&& visit) {
     unsigned char* stage = shared + step % kStages * Stage::kBytes + Stage::kWeightBytes;
@@ -44,7 +45,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
       copy_async(stage + swizzled(r, c), side.weights + ((i0 + r) * g.ld + k), 16);
     }
     each_chunk(step, [&](unsigned char* to, int j, int column) {
-      copy_chunk(to, z.row(j) + column, j < g.n ? z.width - column : 0, z.sixteen);
+      copy_chunk(to, columns.row(j) + column, j < g.columns ? columns.width - column : 0, columns.sixteen);
     });
   };
 
@@ -73,7 +74,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
     copy_wait<kStages - 2>();
     if (extreme)
       each_chunk(step, [&](unsigned char* to, int j, int) {
-        if (j < g.n && side.scale[j] != 1) scale_chunk<T>(to, side.scale[j]);
+        if (j < g.columns && side.columns.scale[j] != 1) scale_chunk<T>(to, side.columns.scale[j]);
       });
     __syncthreads();
     if (step + kStages - 1 < steps) copy(step + kStages - 1);
@@ -100,8 +101,8 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
   for (int i = 0; i < S::kSquaresM; ++i) {
     int row = g.row0 + i0 + S::row(i);
     if (row >= g.n) continue;
-    // gradient = factor (Σ_j u_ij z_j − projection_factor z_i)
-    A scale = side.scale[row], rnorm = side.rnorm[row], factor = 4 * rnorm * scale;
+    // gradient = factor (Σ_j u_ij z_j − projection_factor z_i), and 0 for a row left out, whatever it holds
+    A scale = side.own.scale[row], rnorm = side.own.rnorm[row], factor = 4 * rnorm * scale;
     A projection_factor = projection[S::row(i)] * rnorm * scale;
 #pragma unroll
     for (int j = 0; j < S::kSquaresN; ++j) {
@@ -119,6 +120,7 @@ __device__ void gram_gradient(const Gram<T>& g, const Rows<T>& side, int tile_ro
       }
       Pair<A> gradient = {factor * (sum[i][j][0] - projection_factor * widen(x.first)),
                           factor * (sum[i][j][1] - projection_factor * widen(x.second))};
+      if (scale == 0) gradient = {};
       if (pairs) {
         *reinterpret_cast<Pair<A>*>(to) = gradient;
       } else {

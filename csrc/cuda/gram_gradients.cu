@@ -1,4 +1,4 @@
-// The launch that makes the gradient of the mutual information loss from W, one block for each of its tiles.
+// The launch that makes the gradient of a loss on Gram matrices from W, one block for each of its tiles.
 #include <algorithm>
 
 #include "gram_gradient.cuh"
@@ -10,9 +10,9 @@ template <class T, class Math, int tile>
 __global__ void __launch_bounds__(Shape<tile>::kThreads, resident_blocks<T, tile>())
     gram_gradients(const __grid_constant__ Gram<T> g) {
   ITRD_DYNAMIC_SHARED(shared);
-  const Rows<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
+  const Side<T>& side = blockIdx.z == 0 && g.s.weights ? g.s : g.t;
   // The wider of the two gave the grid its width.
-  if (int(blockIdx.x) * tile >= side.z.width) return;
+  if (int(blockIdx.x) * tile >= side.own.z.width) return;
   if constexpr (used_here<T, Math, tile>()) gram_gradient<T, Math, tile>(g, side, blockIdx.y, blockIdx.x, shared);
 }
 
@@ -21,7 +21,7 @@ void launch_gram_gradients(const TilePlan& plan, const Gram<T>& g, cudaStream_t 
   with_kernel<T>(plan, [&](auto math, auto size) {
     using Math = decltype(math);
     constexpr int kTile = size.value;
-    int width = std::max(g.s.weights ? g.s.z.width : 0, g.t.weights ? g.t.z.width : 0);
+    int width = std::max(g.s.weights ? g.s.own.z.width : 0, g.t.weights ? g.t.own.z.width : 0);
     int rows = std::min(g.rows, g.n - g.row0);
     dim3 grid((width + kTile - 1) / kTile, (rows + kTile - 1) / kTile, (g.s.weights ? 1 : 0) + (g.t.weights ? 1 : 0));
     size_t shared = kStages * GradientStage<T, kTile>::kBytes + kScratchBytes;

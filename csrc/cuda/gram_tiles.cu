@@ -1,18 +1,11 @@
-// The launch that forms both Gram matrices, tile by tile: the losses, and the weights W that the gradients need.
+// The launch that forms both Gram matrices, tile by tile: the losses of a forward pass, and the weights W that its
+// gradients need.
 #include <algorithm>
 
-#include "gram_tile.cuh"
 #include "kernel_choice.cuh"
+#include "mutual_information_tile.cuh"
 
 namespace itrd {
-
-// Row and column of tile number b of those on and below the diagonal: b = row (row + 1)/2 + column.
-__device__ inline void triangular(int b, int& row, int& column) {
-  row = int((sqrt(8.0f * b + 1) - 1) / 2);
-  while (row * int64_t(row + 1) / 2 > b) --row;
-  while ((row + 1) * int64_t(row + 2) / 2 <= b) ++row;
-  column = b - int(row * int64_t(row + 1) / 2);
-}
 
 // Returns L_mi, from the sums of the first `slots` rows of `losses`, by one block. After the first pass of the log form
 // it also writes the coefficients of the second, c = 1/(ln 2 Σ) for both terms.
@@ -33,7 +26,7 @@ __device__ wide_t<T> finish_mutual_information(const Gram<T>& g, const RowCounts
     g.coefficients[1] = second == 0 ? 0 : 1 / (kLn2<A> * second);
   }
   // L_mi = log2 (Σ G_s² / m_s²) − log2 (Σ (G_s G_t)² / m_st²), where log2 0 counts as 0.
-  A potential_s = first * over_square<A>(counts.m_s), potential_st = second * over_square<A>(counts.m_st);
+  A potential_s = first * inverse_square<A>(counts.m_s), potential_st = second * inverse_square<A>(counts.m_st);
   return (potential_s == 0 ? 0 : log2(potential_s)) - (potential_st == 0 ? 0 : log2(potential_st));
 }
 
@@ -50,7 +43,7 @@ __device__ void gram_block(const Gram<T>& g, const Correlation<T>& c, const Fini
   } else {
     int row = g.row0 / tile + b / g.tiles, column = b % g.tiles;
     if (g.triangular) triangular(b, row, column);
-    GramTile<T, Math, tile> products(g, row * tile, column * tile, shared);
+    GramTile<T, Math, tile> products(g, std::true_type(), row * tile, column * tile, shared);
     finish_tile(g, products, row, column, g.first_loss + b, scratch);
   }
   if (!finish.ticket) return;

@@ -68,10 +68,14 @@ __device__ inline void copy_chunk(unsigned char* shared, const T* from, int vali
   }
 }
 
-// Multiplies a chunk in shared memory by a power of two.
+// Multiplies a chunk in shared memory by a power of two, or puts zeros in the place of whatever it holds.
 template <class T>
 __device__ inline void scale_chunk(unsigned char* shared, wide_t<T> scale) {
   auto& chunk = *reinterpret_cast<Chunk<T>*>(shared);
+  if (scale == 0) {
+    chunk = {};
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < Chunk<T>::kSize; ++i) chunk.x[i] = narrow<T>(widen(chunk.x[i]) * scale);
 }

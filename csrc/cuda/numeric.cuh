@@ -26,6 +26,12 @@ struct Wide<double> {
 template <class T>
 using wide_t = typename Wide<T>::type;
 
+// Whether numbers of this type are float64, and log x of them; for the losses of pairs, which do not know CUDA's names.
+template <class A>
+constexpr bool kIsDouble = sizeof(A) == 8;
+__device__ inline float log_of(float x) { return logf(x); }
+__device__ inline double log_of(double x) { return log(x); }
+
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
 __device__ inline float widen(__half x) { return __half2float(x); }

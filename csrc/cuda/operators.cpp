@@ -1,4 +1,4 @@
-// The operators itrd_cuda::forward and itrd_cuda::backward: checks, allocation, device and stream.
+// The operators itrd_cuda::forward, itrd_cuda::backward and itrd_cuda::gram: checks, allocation, device and stream.
 //
 // With ITRD_CUDA_ON_HOST the same file registers the kernels' host build (tests/cuda_on_host) for CPU tensors.
 #ifndef ITRD_CUDA_ON_HOST
@@ -11,6 +11,7 @@
 #include <array>
 #include <cstdlib>
 
+#include "../gram_operator.h"
 #include "interface.h"
 
 #ifndef ITRD_CUDA_ON_HOST
@@ -68,10 +69,13 @@ void check_launches() {
                   "TORCH_CUDA_ARCH_LIST naming its architecture");
 }
 
+void check_sizes(int64_t n, int64_t widest) {
+  STD_TORCH_CHECK(n < (1 << 30) && widest < (1 << 30), kLibrary, ": n and d must be below 2³⁰");
+}
+
 void check(const Tensor& z_e, const Tensor& z_t, const std::optional<Tensor>& z_s, bool correlation) {
   check_inputs(kLibrary, z_e, z_t, z_s, correlation);
-  const int64_t widest = std::max({z_e.size(1), z_t.size(1), z_s.has_value() ? z_s->size(1) : 0});
-  STD_TORCH_CHECK(z_t.size(0) < (1 << 30) && widest < (1 << 30), kLibrary, ": n and d must be below 2³⁰");
+  check_sizes(z_t.size(0), std::max({z_e.size(1), z_t.size(1), z_s.has_value() ? z_s->size(1) : 0}));
 }
 
 // Null stands for what is absent, or empty.
@@ -85,16 +89,18 @@ Tensor allocate(const Tensor& like, const WorkspaceBytes& bytes, Workspace& work
     size_t bytes;
     void** pointer;
   };
-  std::array<Part, 10> parts = {{{bytes.ticket, &workspace.ticket},
+  std::array<Part, 12> parts = {{{bytes.ticket, &workspace.ticket},
                                  {bytes.partials, &workspace.partials},
                                  {bytes.norms, &workspace.norms},
+                                 {bytes.statistics, &workspace.statistics},
                                  {bytes.counts, &workspace.counts},
                                  {bytes.losses, &workspace.losses},
                                  {bytes.coefficients, &workspace.coefficients},
                                  {bytes.weights_s, &workspace.weights_s},
                                  {bytes.weights_t, &workspace.weights_t},
                                  {bytes.partial_projection_s, &workspace.partial_projection_s},
-                                 {bytes.partial_projection_t, &workspace.partial_projection_t}}};
+                                 {bytes.partial_projection_t, &workspace.partial_projection_t},
+                                 {bytes.partial_row_sums, &workspace.partial_row_sums}}};
   auto rounded = [](const Part& part) { return (part.bytes + kAlignment - 1) / kAlignment * kAlignment; };
   size_t total = kAlignment;
   for (const Part& part : parts) total += rounded(part);
@@ -192,15 +198,70 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
   return {grad_e, grad_t, grad_s};
 }
 
+GramResult gram_operator(const Tensor& z_s_in, const Tensor& z_t_in, const std::optional<Tensor>& other_s_in,
+                         const std::optional<Tensor>& other_t_in, int64_t offset, const std::optional<Tensor>& keep_in,
+                         const std::optional<Tensor>& other_keep_in, const std::string& loss,
+                         const std::vector<double>& parameters, const std::optional<Tensor>& coefficients_in,
+                         const std::optional<Tensor>& statistics_in, const std::optional<Tensor>& other_statistics_in,
+                         bool want_s, bool want_t, bool tf32) {
+  const GramArguments arguments = {
+      z_s_in,     z_t_in,          other_s_in,    other_t_in,          offset, keep_in, other_keep_in, loss,
+      parameters, coefficients_in, statistics_in, other_statistics_in, want_s, want_t};
+  const GramCall call = check_gram(kLibrary, arguments, false);
+  check_sizes(std::max(call.n, call.columns), std::max(z_s_in.size(1), z_t_in.size(1)));
+  Device device(z_t_in);
+  const Tensor z_s = with_unit_columns(z_s_in), z_t = with_unit_columns(z_t_in);
+  const Tensor other_s = call.rectangle ? with_unit_columns(*other_s_in) : z_s;
+  const Tensor other_t = call.rectangle ? with_unit_columns(*other_t_in) : z_t;
+  const std::optional<Tensor> keep = dense(keep_in), other_keep = call.rectangle ? dense(other_keep_in) : keep;
+  const std::optional<Tensor> coefficients = dense(coefficients_in);
+  auto rows = [](const std::optional<Tensor>& given) -> std::optional<Tensor> {
+    return given.has_value() ? std::optional(with_unit_columns(*given)) : given;
+  };
+  const std::optional<Tensor> statistics = rows(statistics_in);
+  const std::optional<Tensor> other_statistics = call.rectangle ? rows(other_statistics_in) : statistics;
+  GramResult result = gram_outputs(arguments, call);
+  auto& [sums, dgram_s, dgram_t, row_sums] = result;
+
+  PairProblem problem = {};
+  problem.dtype = dtype_of(kLibrary, z_t);
+  problem.s = matrix(z_s);
+  problem.t = matrix(z_t);
+  problem.other_s = matrix(other_s);
+  problem.other_t = matrix(other_t);
+  problem.rectangle = call.rectangle;
+  problem.offset = int(std::clamp<int64_t>(offset, -(1 << 30), 1 << 30));
+  problem.keep = static_cast<const bool*>(data(keep));
+  problem.other_keep = static_cast<const bool*>(data(other_keep));
+  problem.kind = call.kind;
+  std::copy(std::begin(call.parameters), std::end(call.parameters), problem.parameters);
+  problem.coefficients = data(coefficients);
+  if (statistics.has_value()) problem.statistics = matrix(*statistics);
+  if (other_statistics.has_value()) problem.other_statistics = matrix(*other_statistics);
+  problem.tf32 = tf32;
+  problem.capability = device.capability();
+  problem.sums = static_cast<double*>(sums.mutable_data_ptr());
+  problem.dgram_s = data_if(dgram_s);
+  problem.dgram_t = data_if(dgram_t);
+  problem.row_sums = data_if(row_sums);
+  Workspace workspace;
+  const Tensor memory = allocate(z_t, workspace_bytes(problem), workspace);
+  gram(problem, workspace, device.stream);
+  check_launches();
+  return result;
+}
+
 }  // namespace
 }  // namespace itrd
 
 STABLE_TORCH_LIBRARY(itrd_cuda, m) {
   m.def(itrd::kForwardSchema);
   m.def(itrd::kBackwardSchema);
+  m.def(itrd::kGramSchema);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(itrd_cuda, ITRD_DISPATCH_KEY, m) {
   m.impl("forward", TORCH_BOX(&itrd::forward_operator));
   m.impl("backward", TORCH_BOX(&itrd::backward_operator));
+  m.impl("gram", TORCH_BOX(&itrd::gram_operator));
 }

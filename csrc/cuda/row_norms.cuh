@@ -6,23 +6,35 @@
 
 namespace itrd {
 
-// Writes rnorm and scale of every row of student and teacher, one warp per row, and the block's counts of rows.
-template <class T>
-__device__ void row_norms(const Gram<T>& g, int block, int* shared) {
+// All rows count, and nothing else is wanted of them.
+struct EveryRow {
+  static constexpr bool counted = true;
+
+  __device__ bool has(int) const { return true; }
+  template <class A>
+  __device__ void note(int, A, A) const {}
+};
+
+// Writes rnorm and scale of every row of student and teacher, `padded` rows with those beyond the end, one warp per
+// row, and counts[0 … 2], how many rows of each kind this block of `blocks` met. A row that `marks` does not have is
+// zero, whatever it holds; `marks` is told which rows are zero.
+template <class T, class Marks = EveryRow>
+__device__ void row_norms(const Factor<T>& z, int padded, int block, int blocks, int* out, int* shared,
+                          Marks marks = {}) {
   using A = wide_t<T>;
   int lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
   int counts[kRowCounts] = {};
 
-  // {1/‖scale · z_i‖, scale} of row i of z
-  auto norm = [&](const View<T>& z, int i, bool& extreme) {
-    const T* row = z.row(i);
+  // {1/‖scale · z_i‖, scale} of row i of a side
+  auto norm = [&](const View<T>& side, int i, bool& extreme) {
+    const T* row = side.row(i);
     // Returns Σ_j (scale z_ij)² and sets `largest` to max_j |z_ij|.
     auto reduce = [&](A scale, A& largest) {
       A square = 0;
       largest = 0;
-      for (int strip = 0; strip * kStripColumns < z.width; ++strip) {
+      for (int strip = 0; strip * kStripColumns < side.width; ++strip) {
         A x[4];
-        Columns<A> columns(strip, z.width, z.four);
+        Columns<A> columns(strip, side.width, side.four);
         columns.load(row, x);
 #pragma unroll
         for (int q = 0; q < 4; ++q) {
@@ -45,21 +57,25 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
     return Pair<A>{rnorm, scale};
   };
 
-  for (int i = block * warps + threadIdx.x / kWarp; i < g.ld; i += g.count_blocks * warps) {
+  for (int i = block * warps + threadIdx.x / kWarp; i < padded; i += blocks * warps) {
     bool extreme_s = false, extreme_t = false;
     Pair<A> s = {0, 1}, t = {0, 1};
-    if (i < g.n) {
-      s = norm(g.s.z, i, extreme_s);
-      t = norm(g.t.z, i, extreme_t);
+    if (i < z.n && marks.has(i)) {
+      s = norm(z.s.z, i, extreme_s);
+      t = norm(z.t.z, i, extreme_t);
+    } else if (i < z.n) {
+      s = t = {0, 0};
+      extreme_s = true;
     }
     if (lane == 0) {
-      g.s.rnorm[i] = s.first;
-      g.s.scale[i] = s.second;
-      g.t.rnorm[i] = t.first;
-      g.t.scale[i] = t.second;
+      z.s.rnorm[i] = s.first;
+      z.s.scale[i] = s.second;
+      z.t.rnorm[i] = t.first;
+      z.t.scale[i] = t.second;
+      marks.note(i, A(s.first != 0), A(t.first != 0));
     }
-    counts[0] += s.first != 0;
-    counts[1] += s.first != 0 && t.first != 0;
+    counts[0] += marks.counted && s.first != 0;
+    counts[1] += marks.counted && s.first != 0 && t.first != 0;
     counts[2] += extreme_s || extreme_t;
   }
 #pragma unroll
@@ -67,7 +83,7 @@ __device__ void row_norms(const Gram<T>& g, int block, int* shared) {
   reduce_block(counts, Sum(), shared);
 #pragma unroll
   for (int k = 0; k < kRowCounts; ++k)
-    if (threadIdx.x == 0) g.counts[block * kRowCounts + k] = counts[k];
+    if (threadIdx.x == 0) out[k] = counts[k];
 }
 
 }  // namespace itrd

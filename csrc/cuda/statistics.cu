@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(kStreamThreads, kStreamBlocks)
   if (blockIdx.x == 0 && threadIdx.x == 0) *ticket = 0;
   int block = blockIdx.x;
   if (block < norm_blocks)
-    row_norms(g, block, reinterpret_cast<int*>(shared));
+    row_norms(g.own_rows(), g.ld, block, g.count_blocks, g.counts + block * kRowCounts, reinterpret_cast<int*>(shared));
   else
     column_moments(c, block - norm_blocks, reinterpret_cast<wide_t<T>*>(shared));
 }

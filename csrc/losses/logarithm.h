@@ -1,7 +1,7 @@
 // log(1 + δ), and what (1 + δ) log(1 + δ) exceeds δ by, to full precision however small δ is.
 #pragma once
 
-#include "losses/pair.h"
+#include "pair.h"
 
 namespace ITRD_LOSS_NAMESPACE {
 
@@ -17,7 +17,7 @@ struct LogOnePlus {
     constexpr int kTerms = kIsDouble<V> ? 9 : 4;
     const V t = delta / (2 + delta), square = t * t;
     V rest{}, odd = V{} + (2 * kTerms + 1);
-#pragma GCC unroll 9
+    ITRD_LOSS_UNROLL
     for (int k = kTerms; k > 0; --k, odd -= 2) rest = (rest + 1 / odd) * square;
     const auto near = (4 * delta > -1) & (3 * delta < 1);
     const V far = log_of(whole);

@@ -1,7 +1,7 @@
 // The mutual-information loss (Eqs. 7–9): Σ_ij (c_s G_s² − c_st G_s² G_t²).
 #pragma once
 
-#include "losses/pair.h"
+#include "pair.h"
 
 namespace ITRD_LOSS_NAMESPACE {
 

@@ -5,9 +5,11 @@
 #ifdef ITRD_ISA
 #define ITRD_LOSS_NAMESPACE itrd::ITRD_ISA
 #define ITRD_LOSS inline
+#define ITRD_LOSS_UNROLL _Pragma("GCC unroll 9")
 #else
 #define ITRD_LOSS_NAMESPACE itrd
 #define ITRD_LOSS __device__ inline
+#define ITRD_LOSS_UNROLL _Pragma("unroll")
 #endif
 
 namespace ITRD_LOSS_NAMESPACE {

@@ -6,8 +6,8 @@
 //   W_t,ij = (r_t,i x_ij + r_t,j x_ji)/(4k³),  x = λ − ε/(p + ε);    row sums Σ_j x kp
 #pragma once
 
-#include "losses/logarithm.h"
-#include "losses/pair.h"
+#include "logarithm.h"
+#include "pair.h"
 
 namespace ITRD_LOSS_NAMESPACE {
 

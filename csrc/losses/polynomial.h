@@ -1,7 +1,7 @@
 // The mutual-information loss of (cosine + c)^p (section 4.2 of the paper); parameters c ≥ 0 and p = 1, 2 or 3.
 #pragma once
 
-#include "losses/mutual_information.h"
+#include "mutual_information.h"
 
 namespace ITRD_LOSS_NAMESPACE {
 

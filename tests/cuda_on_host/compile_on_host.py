@@ -35,7 +35,8 @@ def build(
         *HERE.parent.glob("*.h"),
         *kernels.glob("*.cuh"),
         *kernels.glob("*.h"),
-        *(ROOT / "csrc").glob("*.h"),
+        *kernels.parent.glob("*.h"),
+        *kernels.parent.glob("losses/*.h"),
     ]
     return host_compiler.build(
         target, folder, sources, headers, [*FLAGS, f"-I{kernels}", *flags], flags, libraries or []

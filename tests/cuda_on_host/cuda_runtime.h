@@ -35,6 +35,10 @@ inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline const char* cudaGetErrorString(cudaError_t) { return "no error"; }
 
 inline void __syncthreads() { emulation::block_barrier(); }
+inline void __syncwarp() {
+  char nothing = 0;
+  emulation::warp_instruction<char>(nothing, [](char* const*) {});
+}
 
 // Order with respect to all other threads that pass a fence.
 inline void __threadfence() {

@@ -1,26 +1,12 @@
 // Runs the forward and backward passes of csrc/cuda on the CPU, without torch, and compares them with the formulas in
-// float64. Every buffer is an allocation of its own, of exactly its size and filled with NaN, so that the sanitizers
-// and the comparison see whatever is read or written beside it or not written at all.
+// float64.
 //
 //   driver [quick | workspace]    exit status 1 if any case is wrong
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <random>
 #include <string>
-#include <vector>
 
-#include "../naive.h"
-#include "cuda_bf16.h"
-#include "cuda_fp16.h"
-#include "interface.h"
+#include "buffers.h"
 
 namespace {
-
-using itrd::Dtype;
-using naive::Numbers;
 
 struct Case {
   const char* name;
@@ -32,61 +18,10 @@ struct Case {
   int capability = 80, tile = 0, panel = 0, padding = 0;  // elements beside each row
 };
 
-// A buffer of exactly `bytes`, aligned as the device's allocator does.
-struct Buffer {
-  std::unique_ptr<unsigned char, void (*)(void*)> memory{nullptr, std::free};
-  size_t bytes;
-
-  explicit Buffer(size_t bytes) : bytes(bytes) {
-    void* p = nullptr;
-    if (bytes && posix_memalign(&p, 256, bytes)) std::abort();
-    memory.reset(static_cast<unsigned char*>(p));
-    if (p) std::memset(p, 0xff, bytes);
-  }
-  void* get() const { return memory.get(); }
-};
-
-size_t size_of(Dtype type) { return type == Dtype::float64 ? 8 : type == Dtype::float32 ? 4 : 2; }
-Dtype wide(Dtype type) { return type == Dtype::float64 ? type : Dtype::float32; }
-
-void put(Dtype type, void* to, int64_t i, double x) {
-  if (type == Dtype::float64) static_cast<double*>(to)[i] = x;
-  if (type == Dtype::float32) static_cast<float*>(to)[i] = float(x);
-  if (type == Dtype::float16) static_cast<__half*>(to)[i] = __float2half_rn(float(x));
-  if (type == Dtype::bfloat16) static_cast<__nv_bfloat16*>(to)[i] = __float2bfloat16_rn(float(x));
-}
-
-double at(Dtype type, const void* from, int64_t i) {
-  if (type == Dtype::float64) return static_cast<const double*>(from)[i];
-  if (type == Dtype::float32) return static_cast<const float*>(from)[i];
-  if (type == Dtype::float16) return __half2float(static_cast<const __half*>(from)[i]);
-  return __bfloat162float(static_cast<const __nv_bfloat16*>(from)[i]);
-}
-
-struct Features {
-  int n, d, stride;
-  Buffer buffer;
-  Numbers exact;  // what the buffer holds, without the padding
-
-  Features(const Case& c, int d, std::mt19937& random)
-      : n(c.n),
-        d(d),
-        stride(d + c.padding),
-        buffer((size_t(n - 1) * stride + d) * size_of(c.type)),
-        exact(size_t(n) * d) {
-    std::normal_distribution<double> normal;
-    for (int i = 0; i < n; ++i)
-      for (int j = 0; j < d; ++j) {
-        put(c.type, buffer.get(), int64_t(i) * stride + j, normal(random) + 0.3 * j);
-        exact[size_t(i) * d + j] = at(c.type, buffer.get(), int64_t(i) * stride + j);
-      }
-  }
-  itrd::Matrix matrix() const { return {buffer.get(), n, d, stride}; }
-};
-
 bool check(const Case& c) {
   std::mt19937 random(7);
-  Features e(c, c.d_t, random), t(c, c.d_t, random), s(c, c.d_s ? c.d_s : 1, random);
+  auto features = [&](int d) { return Features(c.type, c.n, d, c.padding, random); };
+  Features e = features(c.d_t), t = features(c.d_t), s = features(c.d_s ? c.d_s : 1);
   const Features& z = c.d_s ? s : e;
   bool want_dgram_s = c.d_s ? c.want_s : c.want_e;
   size_t element = size_of(c.type), w = size_of(wide(c.type));
@@ -115,16 +50,9 @@ bool check(const Case& c) {
   f.moments = moments.get();
   f.dgram_s = dgram_s.get();
   f.dgram_t = dgram_t.get();
-  itrd::WorkspaceBytes bytes = itrd::workspace_bytes(f);
-  size_t sizes[sizeof(bytes) / sizeof(size_t)];
-  std::memcpy(sizes, &bytes, sizeof(bytes));
-  std::vector<Buffer> parts;
-  itrd::Workspace workspace;
-  void* pointers[sizeof(workspace) / sizeof(void*)];
-  for (size_t i = 0; i < std::size(pointers); ++i) pointers[i] = parts.emplace_back(sizes[i]).get();
-  std::memcpy(&workspace, pointers, sizeof(workspace));
+  Parts parts(itrd::workspace_bytes(f));
   unsigned before = emulation::machine().launches;
-  itrd::forward(f, workspace, nullptr);
+  itrd::forward(f, parts.workspace, nullptr);
   unsigned forward_launches = emulation::machine().launches - before;
 
   Buffer upstream(w), grad_e = buffer(c.want_e, size_t(c.n) * c.d_t, element);

@@ -29,15 +29,17 @@ def run(program, *arguments, seed=None):
 @pytest.mark.parametrize(
     "sanitizer", ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("address", "thread"))]
 )
-def test_kernels_are_clean(compiled_once, sanitizer):
-    sources = [build.HERE / "driver.cpp", *build.kernels()]
-    driver = compiled_once(f"driver_{sanitizer}", sources, [*FLAGS, *SANITIZERS[sanitizer]])
+@pytest.mark.parametrize("program", ["driver", "pair_driver"])
+def test_kernels_are_clean(compiled_once, program, sanitizer):
+    sources = [build.HERE / f"{program}.cpp", *build.kernels()]
+    driver = compiled_once(f"{program}_{sanitizer}", sources, [*FLAGS, *SANITIZERS[sanitizer]])
     for seed in (None, 1, 2, 3) if sanitizer == "plain" else (None,):
         done = run(driver, seed=seed)
         assert done.returncode == 0, (seed, done.stdout[-2000:], done.stderr[-4000:])
         assert "all cases agree" in done.stdout
-    done = run(driver, "workspace")
-    assert done.returncode == 0, done.stdout
+    if program == "driver":
+        done = run(driver, "workspace")
+        assert done.returncode == 0, done.stdout
 
 
 class Bug(NamedTuple):
@@ -47,6 +49,7 @@ class Bug(NamedTuple):
     wrong: str
     found_by: str
     message: str
+    program: str = "driver"
 
 
 BUGS = [
@@ -85,8 +88,8 @@ BUGS = [
     Bug(
         "columns beyond the end of a row",
         "gram_tile.cuh",
-        "row < g.n ? width - k - offset : 0",
-        "row < g.n ? kElementsPerRow : 0",
+        "row < from.n ? width - k - offset : 0",
+        "row < from.n ? kElementsPerRow : 0",
         "address",
         "heap-buffer-overflow",
     ),
@@ -122,12 +125,66 @@ BUGS = [
         "plain",
         "is off by",
     ),
+    Bug(
+        "no order between the steps of a warp",
+        "pair_tile.cuh",
+        "    __syncwarp();\n",
+        "",
+        "thread",
+        "data race",
+        "pair_driver",
+    ),
+    Bug(
+        "no barrier before the parts of sums are added",
+        "pair_tile.cuh",
+        "warp, r) = row_sums[k];\n  __syncthreads();\n",
+        "warp, r) = row_sums[k];\n",
+        "thread",
+        "data race",
+        "pair_driver",
+    ),
+    Bug(
+        "no barrier between the tile and the sums over the block",
+        "pair_tile.cuh",
+        "  __syncthreads();\n  reduce_block(sums",
+        "  reduce_block(sums",
+        "thread",
+        "data race",
+        "pair_driver",
+    ),
+    Bug(
+        "rows of the whole where the panel's are meant",
+        "pair_tile.cuh",
+        "i0 + at - g.row0]",
+        "i0 + at]",
+        "address",
+        "heap-buffer-overflow",
+        "pair_driver",
+    ),
+    Bug(
+        "own rows as many as column rows",
+        "gram_tile.cuh",
+        "of.t.z.sixteen, of.n};",
+        "of.t.z.sixteen, columns.n};",
+        "address",
+        "heap-buffer-overflow",
+        "pair_driver",
+    ),
+    Bug(
+        "the mirror image without the other row's part",
+        "pair_tile.cuh",
+        "        w_s += back.w_s;\n",
+        "",
+        "plain",
+        "is off by",
+        "pair_driver",
+    ),
 ]
 
 # One element type is enough for a planted bug, and compiles four times as fast.
 ONE_TYPE = [
     *((f"{file}.cu", f"ITRD_INSTANTIATE({kind})\n", "")
-      for file in ("statistics", "correlation", "gram_tiles", "gram_gradients")
+      for file in ("statistics", "correlation", "gram_tiles", "gram_gradients", "pair_rows", "pair_tiles", "pair_sums")
       for kind in ("double", "__half", "__nv_bfloat16")),
     ("launch.cuh", "  switch (type) {\n", "  return run(float());\n  switch (type) {\n"),
     *(("launch.cuh", f"return run({kind}());", "return;") for kind in ("double", "__half", "__nv_bfloat16")),
@@ -142,7 +199,7 @@ def test_planted_bug_is_found(compiled_once, tmp_path, bug):
     csrc = planted(build.CUDA.parent, tmp_path / "csrc", [(f"cuda/{file}", *texts) for file, *texts in changes])
     kernels = csrc / "cuda"
     name = "planted_" + bug.name.replace(" ", "_").replace("'", "")
-    sources = [build.HERE / "driver.cpp", *build.kernels(kernels)]
+    sources = [build.HERE / f"{bug.program}.cpp", *build.kernels(kernels)]
     driver = compiled_once(name, sources, [*FLAGS, *SANITIZERS[bug.found_by]], kernels=kernels)
     done = run(driver, "quick")
     assert done.returncode != 0

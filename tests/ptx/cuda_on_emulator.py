@@ -28,6 +28,10 @@ LAUNCHER = ctypes.CFUNCTYPE(
 )  # fmt: skip
 
 
+def _shared_headers(csrc: Path) -> list[Path]:
+    return [*csrc.glob("*.h"), *csrc.glob("losses/*.h")]
+
+
 def _copied_sources() -> Path:
     """A copy of csrc/ whose operators have the other name, and whose tiles ITRD_PTX_TILE forces."""
     copy = nvcc.OUT / "csrc"
@@ -36,7 +40,7 @@ def _copied_sources() -> Path:
         r"(problem\.capability = device\.capability\(\);)":
             r'\1 if (const char* tile = std::getenv("ITRD_PTX_TILE")) problem.tile = std::atoi(tile);',
     }  # fmt: skip
-    for source in [*CSRC.glob("*.h"), *(CSRC / "cuda").iterdir()]:
+    for source in [*_shared_headers(CSRC), *(CSRC / "cuda").iterdir()]:
         target = copy / source.relative_to(CSRC)
         target.parent.mkdir(parents=True, exist_ok=True)
         text = source.read_text()
@@ -55,7 +59,7 @@ def library() -> ctypes.CDLL:
     """The operators, built where they are out of date, and registered."""
     cuda = _copied_sources() / "cuda"
     to_compile, libraries = host_compiler.torch_flags()
-    headers = [*cuda.glob("*.cuh"), *cuda.glob("*.h"), *cuda.parent.glob("*.h"), *(HERE / "cuda").glob("*.h"),
+    headers = [*cuda.glob("*.cuh"), *cuda.glob("*.h"), *_shared_headers(cuda.parent), *(HERE / "cuda").glob("*.h"),
                *compile_on_host.HERE.glob("*.h")]  # fmt: skip
     flags = [*compile_on_host.FLAGS, f"-I{cuda}", "-iquote", str(HERE / "cuda"), "-fvisibility=default", "-O1",
              "-DITRD_CUDA_ON_HOST", *to_compile]  # fmt: skip
@@ -74,7 +78,7 @@ def library() -> ctypes.CDLL:
 @functools.cache
 def modules() -> dict[str, Module]:
     """By kernel: the module of nvcc's PTX that holds it."""
-    headers = [*(CSRC / "cuda").glob("*.cuh"), *(CSRC / "cuda").glob("*.h"), *CSRC.glob("*.h")]
+    headers = [*(CSRC / "cuda").glob("*.cuh"), *(CSRC / "cuda").glob("*.h"), *_shared_headers(CSRC)]
     found = {}
     for source in sorted((CSRC / "cuda").glob("*.cu")):
         module = Module(nvcc.ptx(source, headers=headers))

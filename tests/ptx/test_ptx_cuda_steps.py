@@ -12,7 +12,12 @@ import cuda_on_emulator
 import nvcc
 from emulated_steps import KINDS, case_of, check, every_pair
 
+from itrd_kernels.formulas.gram import gram
+
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(nvcc.NVCC is None, reason=nvcc.MISSING)]
+
+# Of each loss, as dispatch.gram takes them.
+PARAMETERS = {"mutual_information": (), "polynomial": (0.5, 3.0), "pkt": (1e-5, 5e-6)}
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_tile = pytest.mark.parametrize("tile", [32, 64, 128])
@@ -55,9 +60,47 @@ def test_every_kernel_has_run(step, monkeypatch):
                     )
                     g = torch.ones_like(scalars[0])
                     operators.backward(g, None, None, z, z, None, moments, dgram_s, dgram_t, *betas, True, True, False)
+                    rest = (None, None, 0, None, None, "mutual_information", (), None, None, None, True, True, tf32)
+                    operators.gram(z, z, *rest)
     # Half precision without matrix units is for GPUs before sm_80, and tiles of float64 have 64 rows at most.
     older = re.compile(r"I(6__half|13__nv_bfloat16)NS_4Ieee")
     assert [kernel for kernel in cuda_on_emulator.modules().keys() - launched if not older.search(kernel)] == []
+
+
+@every_kind
+@pytest.mark.parametrize("rectangle", [False, True], ids=["triangle", "rectangle"])
+@pytest.mark.parametrize("loss", list(PARAMETERS))
+def test_pairs(kind, loss, rectangle):
+    """The sweep over pairs in both schedules, with rows that hold NaN and do not count."""
+    dtype, tf32 = KINDS[kind]
+    n, rows = 70, slice(9, 50) if rectangle else slice(None)
+    generator = torch.Generator().manual_seed(3)
+    s, t = (torch.randn(n, d, generator=generator, dtype=torch.float64).to(dtype) for d in (20, 37))
+    wide = torch.promote_types(dtype, torch.float32)
+    given = torch.rand(2, n, generator=generator).to(wide) + 0.5 if loss == "pkt" else None
+    keep = torch.arange(n) % 6 != 1
+    s[~keep] = torch.nan
+    s[::7] = 0
+
+    def call(operator, dtype):
+        # Copies, whose memory the launches can be seen to point to.
+        z, kept = [x.to(dtype, copy=True) for x in (s, t)], keep.clone()
+        marks = None if given is None else given.to(torch.promote_types(dtype, wide), copy=True)
+        own = [*(x[rows].clone() for x in z), kept[rows].clone(), None if marks is None else marks[:, rows].clone()]
+        other = [*z, kept, marks] if rectangle else [None] * 4
+        return operator(
+            *own[:2], *other[:2], rows.start or 0, own[2], other[2], loss, PARAMETERS[loss], None, own[3], other[3],
+            True, True, tf32,
+        )  # fmt: skip
+
+    with cuda_on_emulator.executing(order_seed=5, global_races=True):
+        actual = call(getattr(torch.ops, cuda_on_emulator.NAMESPACE).gram, dtype)
+    exact = call(gram, torch.float64)
+    # Sums of float64 entries, of float32, of weights and products in tf32.
+    rough = 1e-11 if dtype == torch.float64 else 3e-5 if kind == "float32" else 1e-2
+    for a, e in zip(actual, exact, strict=True):
+        assert a.shape == e.shape
+        assert (a.double() - e).norm() <= rough * e.norm()
 
 
 @every_kind

@@ -5,10 +5,7 @@
 #include "cpu/gram/schedule.h"
 #include "cpu/simd/load_store.h"
 #include "cpu/simd/logarithm.h"
-#include "losses/list.h"
-#include "losses/mutual_information.h"
-#include "losses/pkt.h"
-#include "losses/polynomial.h"
+#include "losses/all.h"
 
 namespace itrd::ITRD_ISA {
 
