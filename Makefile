@@ -12,7 +12,7 @@ EMULATION_SOURCES := $(wildcard tests/cuda_on_host/*.h tests/cuda_on_host/*.cpp 
 # Shared tests that take a backend, on the CUDA kernels' host build.
 CUDA_ON_HOST := ITRD_CUDA_ON_HOST=1 $(PYTEST) -n 2 --backend cuda -k cuda \
 	tests/test_correlation.py tests/test_gram.py tests/test_loss.py tests/test_modes.py tests/test_precision_setting.py \
-	tests/test_terms.py tests/properties
+	tests/test_schedules.py tests/test_terms.py tests/properties
 
 # The oldest torch and Triton that pyproject.toml promises, in an environment of their own.
 OLDEST := .venv-oldest
