@@ -126,6 +126,14 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     return Configuration(statistics, tiles, gradients)
 
 
+def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, one_sided: bool) -> Configuration:
+    """Of the operator `gram`, with n the side of a square that has as many pairs."""
+    chosen = choose(n, dtype, precision, arch)
+    if one_sided and chosen.gram_tiles.block == 64:
+        chosen = chosen._replace(gram_tiles=chosen.gram_tiles._replace(warps=16))
+    return chosen
+
+
 def limits(arch: str) -> dict[str, int]:
     """Launch options: without a bound of its own NVIDIA's assembler aims at 128 registers, and spills for it."""
     return {"maxnreg": 255} if arch.startswith("sm_") else {}
@@ -139,13 +147,13 @@ def transposed(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[b
     return want_gram if precision == "tf32" else (True, True)
 
 
-def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
+def panels(
+    n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int, row_sums: bool = False
+) -> list[tuple[int, int]]:
     """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 20·n·d."""
     if not matrices:
         return [(0, tiles)]
-    # A tile of W, and its shares of the projections of its rows and columns.
-    tile = block * block * dtype.itemsize + 2 * block * max(4, dtype.itemsize)
-    budget = (64 * 2**20 + 20 * n * d) // (matrices * tile)
+    budget = _budget(n, block, dtype, matrices, d, row_sums)
     found, first = [], 0
     while first < tiles:
         # The first panel is the largest in tiles, so that equal heights fit where the first does.
@@ -153,3 +161,18 @@ def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d:
         found.append((first, first + height))
         first += height
     return found
+
+
+def strips(
+    m: int, height: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int, row_sums: bool
+) -> list[tuple[int, int]]:
+    """The same of a rectangle with m column rows, height × tiles tiles: complete block rows."""
+    step = max(1, _budget(m, block, dtype, matrices, d, row_sums) // tiles if matrices else height)
+    return [(first, min(first + step, height)) for first in range(0, height, step)] or [(0, 0)]
+
+
+def _budget(n: int, block: int, dtype: torch.dtype, matrices: int, d: int, row_sums: bool) -> int:
+    """Tiles that fit in 64 MiB + 20·n·d: of W, with shares of the projections and row sums of rows and columns."""
+    shares = 2 * block * max(4, dtype.itemsize)
+    tile = matrices * (block * block * dtype.itemsize + shares) + 2 * row_sums * shares
+    return (64 * 2**20 + 20 * n * d) // tile
