@@ -128,9 +128,12 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
 
 def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, one_sided: bool) -> Configuration:
     """Of the operator `gram`, with n the side of a square that has as many pairs."""
-    chosen = choose(n, dtype, precision, arch)
-    if one_sided and chosen.gram_tiles.block == 64:
-        chosen = chosen._replace(gram_tiles=chosen.gram_tiles._replace(warps=16))
+    if not one_sided:
+        return choose(n, dtype, precision, arch)
+    # A loss that is asked in both directions needs so many registers that tiles of 64 rows spill.
+    chosen = choose(min(n, SMALL), dtype, precision, arch)
+    if dtype == torch.float64:
+        chosen = chosen._replace(gram_tiles=chosen.gram_tiles._replace(warps=8))
     return chosen
 
 

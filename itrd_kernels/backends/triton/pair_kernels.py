@@ -65,8 +65,6 @@ def pair_tiles(
 ):  # fmt: skip
     """A tile of W per program; the last program of all launches to finish writes rows.result."""
     program = tl.program_id(0)
-    p_0, p_1 = tl.full((), parameters_0, tl.float64), tl.full((), parameters_1, tl.float64)
-    c, c_first, c_second = _coefficients(rows, blocks, p_0, p_1, COEFFICIENTS, FACTORED)
     RECTANGLE: tl.constexpr = other_s is not None
     if RECTANGLE:
         i, j, all_tiles = first + program // tiles, program % tiles, tl.cdiv(n, BLOCK) * tiles
@@ -77,11 +75,12 @@ def pair_tiles(
     column_s, column_t = student if other_s is None else other_s, teacher if other_t is None else other_t
     if exists:
         _pair_tile(
-            student, teacher, column_s, column_t, rows, n, m, offset, padded, first, tiles, i, j, all_tiles,
-            c_first.to(ACC), c_second.to(ACC), p_0.to(ACC), p_1.to(ACC),
-            LOSS, ONE_SIDED, RECTANGLE, BLOCK, DEPTH, PRECISION, ACC,
+            student, teacher, column_s, column_t, rows, n, m, offset, padded, blocks, first, tiles, i, j, all_tiles,
+            parameters_0, parameters_1,
+            LOSS, COEFFICIENTS, FACTORED, ONE_SIDED, RECTANGLE, BLOCK, DEPTH, PRECISION, ACC,
         )  # fmt: skip
     if is_last(rows.ticket, programs):
+        c, _, _ = _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS, FACTORED)
         tl.store(rows.result, c * sum_of(rows.sums, all_tiles, tl.float64))
         tl.store(rows.result + 1, sum_of(rows.sums + all_tiles, all_tiles, tl.float64))
         tl.store(rows.result + 2, count(rows, blocks, 0, tl.float64))
@@ -89,22 +88,23 @@ def pair_tiles(
 
 
 @triton.jit
-def _coefficients(rows, blocks, p_0, p_1, COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr):
+def _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr):
     """(c, first, second), float64, of the coefficients that are given, or follow from counts and parameters."""
     if rows.coefficients is not None:
         first, second = tl.load(rows.coefficients).to(tl.float64), tl.load(rows.coefficients + 1).to(tl.float64)
     else:
         m_s, m_st = count(rows, blocks, 0, tl.float64), count(rows, blocks, 1, tl.float64)
+        p_0, p_1 = tl.full((), parameters_0, tl.float64), tl.full((), parameters_1, tl.float64)
         first, second = COEFFICIENTS(m_s, m_st, p_0, p_1)
     return FACTORED(first, second)
 
 
 @triton.jit
 def _pair_tile(
-    student, teacher, other_s, other_t, rows, n, m, offset, padded, first, tiles, i, j, all_tiles,
-    c_first, c_second, p_0, p_1,
-    LOSS: tl.constexpr, ONE_SIDED: tl.constexpr, RECTANGLE: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr,
-    PRECISION: tl.constexpr, ACC: tl.constexpr,
+    student, teacher, other_s, other_t, rows, n, m, offset, padded, blocks, first, tiles, i, j, all_tiles,
+    parameters_0, parameters_1,
+    LOSS: tl.constexpr, COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr, ONE_SIDED: tl.constexpr,
+    RECTANGLE: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Tile (i, j) of G_s and G_t: its share of the sums and of the row sums, its tile of W."""
     row_i = i * BLOCK + tl.arange(0, BLOCK)
@@ -118,14 +118,18 @@ def _pair_tile(
     own_t = _statistic(teacher, row_i, n, rnorm_ti, ACC)[:, None]
     column_s = _statistic(other_s, row_j, m, rnorm_sj, ACC)[None, :]
     column_t = _statistic(other_t, row_j, m, rnorm_tj, ACC)[None, :]
+    _, c_first, c_second = _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS, FACTORED)
+    c_first, c_second = c_first.to(ACC), c_second.to(ACC)
+    p_0, p_1 = tl.full((), parameters_0, ACC), tl.full((), parameters_1, ACC)
     terms = LOSS(PairInput(g, h, own_s, own_t, column_s, column_t, c_first, c_second, p_0, p_1))
     sum_first, sum_second = sum_tile(terms.first), sum_tile(terms.second)
     w_s, w_t = terms.w_s, terms.w_t
     tile, index = tile_index(i, j, 0, tiles, RECTANGLE), tile_index(i, j, first, tiles, RECTANGLE)
     if ONE_SIDED:
+        # Before the mirror image is asked for, which needs the registers.
+        _store_row_sums(student, teacher, terms.row_s, terms.row_t, index * 2, 1, BLOCK)
         mirror = LOSS(PairInput(g, h, column_s, column_t, own_s, own_t, c_first, c_second, p_0, p_1))
         w_s, w_t = w_s + mirror.w_s, w_t + mirror.w_t
-        _store_row_sums(student, teacher, terms.row_s, terms.row_t, index * 2, 1, BLOCK)
         if not RECTANGLE:
             # A tile beside the diagonal stands for its mirror image too.
             sum_first += tl.where(i != j, sum_tile(mirror.first), 0.0)
@@ -172,8 +176,7 @@ def pair_gradients(
 ):  # fmt: skip
     """∂L/∂z_s and ∂L/∂z_t: a block of rows and some columns per program, the student's programs first; after them
     those that add up the row sums of a block of rows."""
-    p_0, p_1 = tl.full((), parameters_0, tl.float64), tl.full((), parameters_1, tl.float64)
-    c, _, _ = _coefficients(rows, blocks, p_0, p_1, COEFFICIENTS, FACTORED)
+    c, _, _ = _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS, FACTORED)
     program = tl.program_id(0)
     RECTANGLE: tl.constexpr = other_s is not None
     height = (last if RECTANGLE else tiles) - first

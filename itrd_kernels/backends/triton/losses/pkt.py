@@ -19,16 +19,17 @@ from itrd_kernels.schema import PairTraits
 def entries(x):
     """ℓ_ij of the own rows i, everything in units of 1/k; 1/k³ is factored out of the sum and W."""
     eps = x.second
-    q, p = x.own_s * not_negative(1 + x.g), x.own_t * not_negative(1 + x.h)
-    q_eps, p_eps, difference = q + eps, p + eps, p - q
-    log, excess = log_ratio(p_eps, q_eps, difference)
-    u, v = (eps - difference) / q_eps, log - eps / p_eps
+    q, p = not_negative(x.own_s + x.own_s * x.g), not_negative(x.own_t + x.own_t * x.h)
+    difference = p - q
+    q, p = q + eps, p + eps
+    log, excess = log_ratio(p, q, difference)
     # A pair with a row that does not count has no part in anything.
     counts = (x.own_s != 0) & (x.other_s != 0)
     first = tl.where(counts, excess - eps * log, 0.0)
-    w_s, w_t = tl.where(counts, 0.25 * x.own_s * u, 0.0), tl.where(counts, 0.25 * x.own_t * v, 0.0)
-    row_s, row_t = tl.where(counts, u * q, 0.0), tl.where(counts, v * p, 0.0)
-    return PairTerms(first, tl.zeros_like(first), w_s, w_t, row_s, row_t)
+    u, v = tl.where(counts, (eps - difference) / q, 0.0), tl.where(counts, log - eps / p, 0.0)
+    # What multiplies u and x in the row sums is p and q without ε.
+    row_s, row_t = u * q - eps * u, v * p - eps * v
+    return PairTerms(first, tl.zeros_like(first), 0.25 * x.own_s * u, 0.25 * x.own_t * v, row_s, row_t)
 
 
 @triton.jit
