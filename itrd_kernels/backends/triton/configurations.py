@@ -126,15 +126,17 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     return Configuration(statistics, tiles, gradients)
 
 
-def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, one_sided: bool) -> Configuration:
-    """Of the operator `gram`, with n the side of a square that has as many pairs."""
-    if not one_sided:
-        return choose(n, dtype, precision, arch)
-    # A loss that is asked in both directions needs so many registers that tiles of 64 rows spill.
-    chosen = choose(min(n, SMALL), dtype, precision, arch)
-    if dtype == torch.float64:
-        chosen = chosen._replace(gram_tiles=chosen.gram_tiles._replace(warps=8))
-    return chosen
+def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, pressure: str) -> Configuration:
+    """Of the operator `gram`, with n the side of a square that has as many pairs, and the loss's need of registers.
+
+    Tiles of 64 rows spill where that is "high", and where it is "medium" as tcgen05 lays them out.
+    """
+    small = pressure == "high" or (pressure == "medium" and arch.startswith("sm_10"))
+    chosen = choose(min(n, SMALL) if small else n, dtype, precision, arch)
+    tiles = chosen.gram_tiles
+    if tiles.block == 64 or (pressure == "high" and dtype == torch.float64):
+        tiles = tiles._replace(warps=8)
+    return chosen._replace(gram_tiles=tiles)
 
 
 def limits(arch: str) -> dict[str, int]:

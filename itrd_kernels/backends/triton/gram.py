@@ -19,7 +19,7 @@ import triton.language as tl
 from itrd_kernels.backends.triton.losses.mutual_information import coefficients as mutual_information_coefficients
 from itrd_kernels.backends.triton.losses.mutual_information import factored
 from itrd_kernels.backends.triton.numerics import LN2, as_operand, as_read, divide_or_zero
-from itrd_kernels.backends.triton.rows import count, rows_inside
+from itrd_kernels.backends.triton.rows import count, rows_to_read
 
 
 @triton.jit
@@ -62,7 +62,7 @@ def dot_tile(
     """(s_i z_i)·(s_j z_j) for the rows of two blocks."""
     scale_i = tl.load(own.norms + row_i, row_i < n, 1.0)
     scale_j = tl.load(other.norms + row_j, row_j < m, 1.0)
-    inside_i, inside_j = rows_inside(own, row_i, n), rows_inside(other, row_j, m)
+    inside_i, inside_j = rows_to_read(own, row_i, n), rows_to_read(other, row_j, m)
     if own.z.dtype.element_ty == tl.float16:
         # Products of float16 are far from the ends of float32, so the scales can wait.
         products = _dot_rows(own, other, padded, row_i, row_j, scale_i, scale_j, inside_i, inside_j,
@@ -166,15 +166,15 @@ def multiply(
     if (not PANELS) or i < last:
         scale = tl.load(own.norms + row, row < n, 1.0)
         rnorm = tl.load(own.norms + n + row, row < n, 0.0)
-        counts = rows_inside(own, row, n)
+        read = rows_to_read(own, row, n)
         place = own.z + row.to(tl.int64)[:, None] * own.stride + columns[None, :]
-        z = tl.load(place, counts[:, None] & (columns < own.width)[None, :], 0.0).to(ACC)
+        z = tl.load(place, read[:, None] & (columns < own.width)[None, :], 0.0).to(ACC)
         z = as_read(z, PRECISION) * scale[:, None]
         # 4c s (K r g − (K g·ẑ) r² s z)/K
         g -= (projection * rnorm * rnorm)[:, None] * z
         g = g * (4 * c / own.half_range * scale)[:, None]
         if own.keep is not None:
-            g = tl.where(counts[:, None], g, 0.0)
+            g = tl.where(read[:, None], g, 0.0)
         tl.store(own.gradient + here, g, inside)
 
 
@@ -221,7 +221,7 @@ def _add_rows(
             x = tl.trans(tl.load(place, (columns < width)[:, None], 0.0))
         else:
             place = z + row.to(tl.int64)[:, None] * other.stride + columns[None, :]
-            x = tl.load(place, rows_inside(other, row, m)[:, None] & (columns < width)[None, :], 0.0)
+            x = tl.load(place, rows_to_read(other, row, m)[:, None] & (columns < width)[None, :], 0.0)
         if SCALED:
             x = (x.to(ACC) * tl.load(other.norms + row, row < m, 1.0)[:, None]).to(x.dtype)
         if TRANSPOSED:

@@ -19,7 +19,7 @@ from itrd_kernels.backends.triton.gram import (
 )
 from itrd_kernels.backends.triton.losses.pair import PairInput
 from itrd_kernels.backends.triton.numerics import is_last, sum_tile
-from itrd_kernels.backends.triton.rows import count, rows_inside, squares_of_rows, store_counts, store_norms
+from itrd_kernels.backends.triton.rows import count, rows_that_count, squares_of_rows, store_counts, store_norms
 
 
 @triton.jit(do_not_specialize=["n", "m", "blocks"])
@@ -46,7 +46,7 @@ def _statistics(
     COUNTED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     row = block * ROWS + tl.arange(0, ROWS)
-    inside = rows_inside(student, row, n)
+    inside = rows_that_count(student, row, n)
     unit_s, square_s = squares_of_rows(student, row, inside, padded, ROWS, COLUMNS, PRECISION, ACC)
     unit_t, square_t = squares_of_rows(teacher, row, inside, padded, ROWS, COLUMNS, PRECISION, ACC)
     # Rows that do not count have norm 0.
@@ -161,7 +161,7 @@ def _store_row_sums(student, teacher, row_s, row_t, slot, AXIS: tl.constexpr, BL
 def _statistic(side, row, n, rnorm, ACC: tl.constexpr):
     """What is given of the rows, 0 where they do not count; else 1, and 0 of a zero row."""
     if side.statistic is not None:
-        statistic = tl.load(side.statistic + row, rows_inside(side, row, n), 0.0)
+        statistic = tl.load(side.statistic + row, rows_that_count(side, row, n), 0.0)
     else:
         statistic = (rnorm != 0).to(ACC)
     return statistic

@@ -89,7 +89,7 @@ class _Sweep(Workspace):
         columns = other or own
         self.n, self.m = len(own.z_t), len(columns.z_t)
         self.configuration = configurations.choose_pairs(
-            math.isqrt(self.n * self.m), self.like.dtype, self.precision, self.arch, loss.traits.one_sided
+            math.isqrt(self.n * self.m), self.like.dtype, self.precision, self.arch, loss.pressure
         )
         self.block = self.configuration.gram_tiles.block
         # Block rows of own rows, and block columns.

@@ -79,11 +79,23 @@ def store_counts(counts, blocks, block, scale_s, rnorm_s, scale_t, rnorm_t, ACC:
 
 
 @triton.jit
-def rows_inside(side, row, n):
-    """The rows that are there, and count: no other may be read."""
+def rows_that_count(side, row, n):
+    """The rows that are there, and are not left out."""
+    counts = row < n
+    if side.keep is not None:
+        counts = counts & tl.load(side.keep + row, counts, 0)
+    return counts
+
+
+@triton.jit
+def rows_to_read(side, row, n):
+    """The same once norms are known, without rows of norm 0, which are not missed.
+
+    A mask of `keep` itself would have Triton take a product's operands for 8-bit ones.
+    """
     inside = row < n
     if side.keep is not None:
-        inside = inside & tl.load(side.keep + row, inside, 0)
+        inside = inside & (tl.load(side.norms + n + row, inside, 0.0) != 0)
     return inside
 
 

@@ -72,7 +72,7 @@ PAIR_BUGS = {
         "pair_kernels", "tl.where(i != j, 2.0, 1.0)", "tl.where(i != j, 1.0, 1.0)", "polynomial", None,
     ),
     "a row that does not count is read": (
-        "rows", "inside = inside & tl.load(side.keep + row, inside, 0)", "inside = inside", "mutual_information", None,
+        "rows", "inside & (tl.load(side.norms + n + row, inside, 0.0) != 0)", "inside", "mutual_information", None,
     ),
     "own row i is taken for other row i": (
         "pair_kernels", "(row_i + offset)[:, None]", "row_i[:, None]", "polynomial", (0.3, 0.8),
@@ -84,7 +84,7 @@ PAIR_BUGS = {
         "pair_kernels", "w_s + mirror.w_s, w_t + mirror.w_t", "w_s, w_t", "pkt", (0.3, 0.8),
     ),
     "no slope of the kernel": (
-        "losses.polynomial", "of.w_s * (alive_s * slope_s)", "of.w_s", "polynomial", (0.3, 0.8),
+        "losses.polynomial", "of.w_s * slope_s", "of.w_s", "polynomial", (0.3, 0.8),
     ),
     "the logarithm's series ends too early": (
         "losses.logarithm", "tl.static_range(TERMS, 0, -1)", "tl.static_range(1, 0, -1)", "pkt", None,

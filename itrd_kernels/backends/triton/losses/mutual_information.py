@@ -37,4 +37,6 @@ def factored(c_s, c_st):
     return c, divide_or_zero(c_s, c), divide_or_zero(c_st, c)
 
 
-LOSS = PairLoss(PairTraits(parameters=0, one_sided=False), entries, coefficients, factored, fits_float16=True)
+LOSS = PairLoss(
+    PairTraits(parameters=0, one_sided=False), entries, coefficients, factored, pressure="low", fits_float16=True
+)

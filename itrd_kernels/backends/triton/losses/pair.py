@@ -58,6 +58,7 @@ class PairLoss(NamedTuple):
         coefficients: (m_s, m_st, parameters) → (first, second), float64 scalars, from counts of the column rows.
         factored: (first, second) → (c, first, second): what W and the first sum are multiplied by at their end, so that
             W stays in the range of the features' type, and the coefficients without it.
+        pressure: its need of registers, "low", "medium" or "high": tests/triton/test_compiled.py fails where it spills.
         fits_float16: whether W is of order one then, so that gram.py's V is at home in float16.
     """
 
@@ -65,6 +66,7 @@ class PairLoss(NamedTuple):
     entries: Any
     coefficients: Any
     factored: Any
+    pressure: str
     fits_float16: bool = False
 
 

@@ -44,4 +44,4 @@ def factored(first, second):
     return first, tl.full((), 1.0, tl.float64), second
 
 
-LOSS = PairLoss(PairTraits(parameters=2, one_sided=True), entries, coefficients, factored)
+LOSS = PairLoss(PairTraits(parameters=2, one_sided=True), entries, coefficients, factored, pressure="high")

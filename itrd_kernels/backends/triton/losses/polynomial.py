@@ -22,17 +22,16 @@ def _kernel(g, c, p):
 @triton.jit
 def entries(x):
     """L_mi of G = κ(g) where neither row is zero, else 0."""
-    alive_s, alive_t = x.own_s * x.other_s, x.own_t * x.other_t
     g, slope_s = _kernel(x.g, x.parameters_0, x.parameters_1)
     h, slope_t = _kernel(x.h, x.parameters_0, x.parameters_1)
     of = mutual_information_entries(
         PairInput(
-            alive_s * g, alive_t * h, x.own_s, x.own_t, x.other_s, x.other_t, x.first, x.second,
-            x.parameters_0, x.parameters_1,
+            x.own_s * x.other_s * g, x.own_t * x.other_t * h, x.own_s, x.own_t, x.other_s, x.other_t,
+            x.first, x.second, x.parameters_0, x.parameters_1,
         )
     )  # fmt: skip
-    w_s, w_t = of.w_s * (alive_s * slope_s), of.w_t * (alive_t * slope_t)
-    return PairTerms(of.first, of.second, w_s, w_t, of.row_s, of.row_t)
+    # W of L_mi has G of its side as a factor, which is 0 where a row is zero.
+    return PairTerms(of.first, of.second, of.w_s * slope_s, of.w_t * slope_t, of.row_s, of.row_t)
 
 
 @triton.jit
@@ -42,4 +41,4 @@ def coefficients(m_s, m_st, c, p):
     return mutual_information_coefficients(m_s * one, m_st * one * one, c, p)
 
 
-LOSS = PairLoss(PairTraits(parameters=2, one_sided=False), entries, coefficients, factored)
+LOSS = PairLoss(PairTraits(parameters=2, one_sided=False), entries, coefficients, factored, pressure="medium")
