@@ -136,7 +136,11 @@ def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, pressure
     tiles = chosen.gram_tiles
     if tiles.block == 64 or (pressure == "high" and dtype == torch.float64):
         tiles = tiles._replace(warps=8)
-    return chosen._replace(gram_tiles=tiles)
+    gradients = chosen.gram_gradients
+    if kind(dtype, precision) == "ieee" and tiles.block == 32:
+        # Masks of rows take the registers of half of the operands.
+        gradients = gradients._replace(depth=16)
+    return chosen._replace(gram_tiles=tiles, gram_gradients=gradients)
 
 
 def limits(arch: str) -> dict[str, int]:

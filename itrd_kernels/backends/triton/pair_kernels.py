@@ -1,7 +1,7 @@
 """The kernels of the operator `gram`: one sweep over pairs of rows with any loss of losses/.
 
-`pair_statistics`, `pair_tiles`, and with gradients `pair_gradients`; the arithmetic is that of kernels.py. Without
-`other_s` and `other_t` own rows meet each other, in a triangle, else those in a rectangle (gram.py).
+`pair_statistics`, `pair_tiles`, and with gradients `pair_gradients`; arithmetic as in kernels.py. In a triangle
+`other_s` and `other_t` are `student` and `teacher` once more, with m = n and offset 0 (gram.py).
 """
 
 import triton
@@ -25,17 +25,15 @@ from itrd_kernels.backends.triton.rows import count, rows_that_count, squares_of
 @triton.jit(do_not_specialize=["n", "m", "blocks"])
 def pair_statistics(
     student, teacher, other_s, other_t, rows, n, m, padded, blocks,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    RECTANGLE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Norms of rows, a block of rows per program: of the column rows, which are counted too, and then of own ones."""
     block = tl.program_id(0)
     if block == 0:
         tl.store(rows.ticket, 0)
-    if other_s is None:
-        _statistics(student, teacher, rows.counts, n, padded, blocks, block, True, ROWS, COLUMNS, PRECISION, ACC)
-    elif block < blocks:
+    if block < blocks:
         _statistics(other_s, other_t, rows.counts, m, padded, blocks, block, True, ROWS, COLUMNS, PRECISION, ACC)
-    else:
+    if RECTANGLE and block >= blocks:
         block -= blocks
         _statistics(student, teacher, rows.counts, n, padded, blocks, block, False, ROWS, COLUMNS, PRECISION, ACC)
 
@@ -61,21 +59,19 @@ def pair_tiles(
     student, teacher, other_s, other_t, rows, n, m, offset, padded, blocks, first, last, tiles, programs,
     parameters_0: tl.float64, parameters_1: tl.float64,
     LOSS: tl.constexpr, COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr, ONE_SIDED: tl.constexpr,
-    BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    RECTANGLE: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of W per program; the last program of all launches to finish writes rows.result."""
     program = tl.program_id(0)
-    RECTANGLE: tl.constexpr = other_s is not None
     if RECTANGLE:
         i, j, all_tiles = first + program // tiles, program % tiles, tl.cdiv(n, BLOCK) * tiles
         exists = i < last
     else:
         i, j, exists = tile_of(program, first, last, tiles)
         all_tiles = tiles * (tiles + 1) // 2
-    column_s, column_t = student if other_s is None else other_s, teacher if other_t is None else other_t
     if exists:
         _pair_tile(
-            student, teacher, column_s, column_t, rows, n, m, offset, padded, blocks, first, tiles, i, j, all_tiles,
+            student, teacher, other_s, other_t, rows, n, m, offset, padded, blocks, first, tiles, i, j, all_tiles,
             parameters_0, parameters_1,
             LOSS, COEFFICIENTS, FACTORED, ONE_SIDED, RECTANGLE, BLOCK, DEPTH, PRECISION, ACC,
         )  # fmt: skip
@@ -171,30 +167,28 @@ def _statistic(side, row, n, rnorm, ACC: tl.constexpr):
 def pair_gradients(
     student, teacher, other_s, other_t, rows, n, m, padded, blocks, first, last, tiles,
     parameters_0: tl.float64, parameters_1: tl.float64,
-    COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr, PANELS: tl.constexpr, BLOCK: tl.constexpr,
-    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr, RECTANGLE: tl.constexpr, PANELS: tl.constexpr,
+    BLOCK: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """∂L/∂z_s and ∂L/∂z_t: a block of rows and some columns per program, the student's programs first; after them
     those that add up the row sums of a block of rows."""
     c, _, _ = _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS, FACTORED)
     program = tl.program_id(0)
-    RECTANGLE: tl.constexpr = other_s is not None
     height = (last if RECTANGLE else tiles) - first
-    column_s, column_t = student if other_s is None else other_s, teacher if other_t is None else other_t
     blocks_s = tl.cdiv(student.width, COLUMNS) if student.weights is not None else 0
     blocks_t = tl.cdiv(teacher.width, COLUMNS) if teacher.weights is not None else 0
     students, gradients = blocks_s * height, (blocks_s + blocks_t) * height
     if student.weights is not None and program < students:
         extreme = count(rows, blocks, 2, ACC)
         multiply(
-            student, column_s, padded, first + program // blocks_s, program % blocks_s, first, last, tiles, n, m,
+            student, other_s, padded, first + program // blocks_s, program % blocks_s, first, last, tiles, n, m,
             c.to(ACC), extreme, RECTANGLE, PANELS, BLOCK, COLUMNS, DEPTH, PRECISION, ACC,
         )  # fmt: skip
     if teacher.weights is not None and (program >= students) & (program < gradients):
         extreme = count(rows, blocks, 3, ACC)
         place = program - students
         multiply(
-            teacher, column_t, padded, first + place // blocks_t, place % blocks_t, first, last, tiles, n, m,
+            teacher, other_t, padded, first + place // blocks_t, place % blocks_t, first, last, tiles, n, m,
             c.to(ACC), extreme, RECTANGLE, PANELS, BLOCK, COLUMNS, DEPTH, PRECISION, ACC,
         )  # fmt: skip
     if student.row_shares is not None and program >= gradients:

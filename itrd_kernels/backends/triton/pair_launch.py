@@ -113,7 +113,7 @@ class _Sweep(Workspace):
         self.student, self.teacher = (
             self.with_tiles(side, dgram) for side, dgram in zip(self.sides(own, own_copied), dgrams, strict=True)
         )
-        self.others = self.sides(columns, copied) if self.rectangle else [None, None]
+        self.others = self.sides(columns, copied) if self.rectangle else [self.student, self.teacher]
         self.rows = PairRows(
             self.new(4, self.column_blocks),
             self.new(2, self.tiles_of(0, self.height)),
@@ -176,7 +176,7 @@ class _Sweep(Workspace):
                 self.pair_gradients(first, last)
 
     @property
-    def records(self) -> tuple[Side | None, ...]:
+    def records(self) -> tuple[Side, ...]:
         return self.student, self.teacher, *self.others
 
     def statistics(self) -> None:
@@ -184,7 +184,8 @@ class _Sweep(Workspace):
         launch.launch(
             pair_kernels.pair_statistics, self.column_blocks + self.own_blocks,
             *self.records, self.rows, self.n, self.m, self.padded, self.column_blocks,
-            ROWS=rows, COLUMNS=columns, PRECISION=self.precision, ACC=self.accumulator, num_warps=warps, **self.limits,
+            RECTANGLE=self.rectangle, ROWS=rows, COLUMNS=columns, PRECISION=self.precision, ACC=self.accumulator,
+            num_warps=warps, **self.limits,
         )  # fmt: skip
 
     def pair_tiles(self, first: int, last: int) -> None:
@@ -195,8 +196,8 @@ class _Sweep(Workspace):
             *self.records, self.rows, self.n, self.m, self.offset, self.padded, self.column_blocks, first, last,
             self.tiles, participants, *self.parameters,
             LOSS=self.loss.entries, COEFFICIENTS=self.loss.coefficients, FACTORED=self.loss.factored,
-            ONE_SIDED=self.loss.traits.one_sided, BLOCK=block, DEPTH=depth, PRECISION=self.precision,
-            ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
+            ONE_SIDED=self.loss.traits.one_sided, RECTANGLE=self.rectangle, BLOCK=block, DEPTH=depth,
+            PRECISION=self.precision, ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
         )  # fmt: skip
 
     def pair_gradients(self, first: int, last: int) -> None:
@@ -207,7 +208,7 @@ class _Sweep(Workspace):
             pair_kernels.pair_gradients, programs * ((last if self.rectangle else self.tiles) - first),
             *self.records, self.rows, self.n, self.m, self.padded, self.column_blocks, first, last, self.tiles,
             *self.parameters,
-            COEFFICIENTS=self.loss.coefficients, FACTORED=self.loss.factored, PANELS=self.carries, BLOCK=self.block,
-            COLUMNS=columns, DEPTH=depth, PRECISION=self.precision, ACC=self.accumulator, num_warps=warps,
-            num_stages=stages, **self.limits,
+            COEFFICIENTS=self.loss.coefficients, FACTORED=self.loss.factored, RECTANGLE=self.rectangle,
+            PANELS=self.carries, BLOCK=self.block, COLUMNS=columns, DEPTH=depth, PRECISION=self.precision,
+            ACC=self.accumulator, num_warps=warps, num_stages=stages, **self.limits,
         )  # fmt: skip
