@@ -4,6 +4,9 @@ Every backend owns a namespace (`itrd_cpu`, `itrd_triton`, `itrd_cuda`) with the
 schemas in csrc/operators.h and the same rows in csrc/moments.h; tests compare them.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -76,3 +79,76 @@ def fake_gram(
         new(*z_t.shape) if want_t else new(0),
         new(2, z_t.shape[0]) if statistics is not None and (want_s or want_t) else new(0),
     )
+
+
+class PairTraits(NamedTuple):
+    """What all backends know of a loss of `gram`; csrc/losses/list.h has the same.
+
+    Attributes:
+        parameters: numbers that it takes.
+        one_sided: ℓ_ij + ℓ_ji of two rows that have statistics of their own, which must be given; it has row sums.
+    """
+
+    parameters: int
+    one_sided: bool
+
+
+def check_gram(
+    loss: str,
+    traits: PairTraits | None,
+    z_s: Tensor,
+    z_t: Tensor,
+    other_s: Tensor | None,
+    other_t: Tensor | None,
+    offset: int,
+    keep: Tensor | None,
+    other_keep: Tensor | None,
+    parameters: Sequence[float],
+    coefficients: Tensor | None,
+    statistics: Tensor | None,
+    other_statistics: Tensor | None,
+) -> None:
+    """Raise RuntimeError for arguments of `gram` that do not fit; traits None: there is no such loss."""
+    if traits is None:
+        raise RuntimeError(f"gram: unknown loss {loss!r}")
+    if len(parameters) != traits.parameters:
+        raise RuntimeError(f"gram: {loss!r} takes {traits.parameters} parameters, not {len(parameters)}")
+    if z_t.dtype not in _DTYPES:
+        raise RuntimeError(f"gram: z_t must be float16, bfloat16, float32 or float64, not {z_t.dtype}")
+    _check_rows("", z_s, z_t, keep, statistics, traits, z_t)
+    if other_s is None or other_t is None:
+        if not (other_s is other_t is other_keep is other_statistics):
+            raise RuntimeError("gram: other_s, other_t and what goes with them must be given together")
+    else:
+        _check_rows("other_", other_s, other_t, other_keep, other_statistics, traits, z_t)
+        if other_s.shape[1] != z_s.shape[1] or other_t.shape[1] != z_t.shape[1]:
+            raise RuntimeError("gram: other_s and other_t must be as wide as z_s and z_t")
+    n, m = len(z_t), len(z_t if other_t is None else other_t)
+    if not 0 <= offset <= m - n:
+        raise RuntimeError(f"gram: offset {offset} does not place {n} own rows among {m} column rows")
+    _check("coefficients", coefficients, (2,), torch.promote_types(z_t.dtype, torch.float32), z_t)
+
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _check_rows(
+    prefix: str, s: Tensor, t: Tensor, keep: Tensor | None, statistics: Tensor | None, traits: PairTraits, like: Tensor
+) -> None:
+    """Rows of student and teacher, as many of each, of the dtype and device of `like`, and what is said of them."""
+    for name, z in ((f"{prefix or 'z_'}s", s), (f"{prefix or 'z_'}t", t)):
+        if z.dim() != 2 or z.shape[1] == 0:
+            raise RuntimeError(f"gram: {name} must have two dimensions, and features")
+        _check(name, z, (len(t), z.shape[1]), like.dtype, like)
+    _check(f"{prefix}keep", keep, (len(t),), torch.bool, like)
+    if (statistics is not None) != traits.one_sided:
+        raise RuntimeError(f"gram: this loss {'needs' if traits.one_sided else 'takes no'} {prefix}statistics")
+    _check(f"{prefix}statistics", statistics, (2, len(t)), torch.promote_types(like.dtype, torch.float32), like)
+
+
+def _check(name: str, given: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor) -> None:
+    if given is not None and (given.shape != shape or given.dtype != dtype or given.device != like.device):
+        raise RuntimeError(
+            f"gram: {name} must be {dtype} of shape {shape} on {like.device}, not {given.dtype} of shape "
+            f"{tuple(given.shape)} on {given.device}"
+        )

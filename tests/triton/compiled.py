@@ -14,7 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from itrd_kernels.backends.triton import configurations, launch
+from itrd_kernels.backends.triton import configurations, launch, pair_launch
 
 POINTERS = {
     torch.float32: "*fp32",
@@ -22,6 +22,7 @@ POINTERS = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
     torch.int32: "*i32",
+    torch.bool: "*i1",
 }
 OPTIONS = ("num_warps", "num_stages", "maxnreg")
 
@@ -62,6 +63,27 @@ def step(n, d_t, d_s, dtype, *, want=(True, True, True), log=False, beta_corr=2.
     _, _, _, *saved = launch.forward(z_e, z_t, z_s, 1.5, beta_corr, beta_mi, log, *want, tf32)
     g = torch.ones((), dtype=torch.promote_types(dtype, torch.float32))
     launch.backward(g, None, None, z_e, z_t, z_s, *saved, beta_corr, beta_mi, *want)
+
+
+# Parameters of the losses that take some.
+PARAMETERS = {"polynomial": (0.5, 3.0), "pkt": (1e-6, 1e-5)}
+
+
+def sweep(n, d_t, d_s, dtype, loss, *, others=0, keep=False, want=(True, True), tf32=False):
+    """The operator `gram` in the same way: a triangle, or a rectangle of n rows × `others`."""
+    wide = torch.promote_types(dtype, torch.float32)
+    rows = [
+        (
+            *(torch.empty(count, d, dtype=dtype) for d in (d_s, d_t)),
+            torch.empty(count, dtype=torch.bool) if keep else None,
+            torch.empty(2, count, dtype=wide) if loss == "pkt" else None,
+        )
+        for count in (n, others)
+    ]
+    own, other = rows if others else (rows[0], (None,) * 4)
+    pair_launch.gram(
+        *own[:2], *other[:2], 0, own[2], other[2], loss, PARAMETERS.get(loss, ()), None, own[3], other[3], *want, tf32
+    )
 
 
 def specialised(item: Launch) -> tuple[dict, dict, dict, list]:

@@ -6,6 +6,7 @@ the matrix units where they are meant, no float atomics.
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ pytest.importorskip("triton", reason="Triton is not installed here: pip install 
 
 import torch
 import triton
-from compiled import Launch, build, instead_of_launching, resources, step
+from compiled import Launch, build, instead_of_launching, resources, specialised, step, sweep
 
 from itrd_kernels.backends.triton import configurations
+from itrd_kernels.backends.triton.losses import LOSSES
 from itrd_kernels.backends.triton.records import Side
 
 TABLE = Path(__file__).parent / "resources.json"
@@ -62,6 +64,8 @@ KINDS = {
     "float64": (F64, False),
 }
 
+MULTIPLYING = ("gram_tiles", "gram_gradients", "pair_tiles", "pair_gradients")
+
 # One n of each bucket of the tables.
 SIZES = {"small": 256, "large": 1024}
 
@@ -74,6 +78,26 @@ def launches(arch: str, kind: str, n: int, **options) -> list[Launch]:
     return found
 
 
+# Of `gram`, the variants that need most: a loss that is asked in both directions, and a rectangle with masks.
+SWEEPS = {
+    "pkt, triangle": ({"loss": "pkt"}, ("small",)),
+    "polynomial, rectangle": ({"loss": "polynomial", "others": 1100, "keep": True}, ("large",)),
+}
+
+
+def swept(arch: str, kind: str, n: int, **options) -> list[Launch]:
+    dtype, tf32 = KINDS[kind]
+    found: list[Launch] = []
+    with instead_of_launching(found.append, arch):
+        sweep(n, 512, 256, dtype, tf32=tf32, **options)
+    return found
+
+
+def distinct(found: list[Launch]) -> list[Launch]:
+    """Those that compile to different kernels."""
+    return list({(item.name, str(specialised(item)[:3]), str(item.constants)): item for item in found}.values())
+
+
 def check(item: Launch, arch: str, kind: str) -> dict:
     """Compile one launch, check it, and return its line of the table."""
     limits = ARCHITECTURES[arch]
@@ -83,7 +107,7 @@ def check(item: Launch, arch: str, kind: str) -> dict:
     assert used.shared <= limits.shared * 1024
     text = compiled.asm.get("ptx") or compiled.asm["amdgcn"]
     assert not re.search(r"(atom|red)\.\S*\.f(16|32|64)|atomic_(pk_)?add_(f|bf)", text)
-    if item.name in ("gram_tiles", "gram_gradients"):
+    if item.name in MULTIPLYING:
         expected = {"tf32": limits.tf32, "float64": limits.float64}.get(kind, limits.half)
         # The correlation alone multiplies no matrices.
         if kind != "float32" and item.constants.get("GRAM", True):
@@ -92,6 +116,7 @@ def check(item: Launch, arch: str, kind: str) -> dict:
     threads = item.constants.get("num_warps", 4) * compiled.metadata.target.warp_size
     # Registers are given out eight at a time, and a program reserves 1 KiB of shared memory.
     of_registers = limits.registers // (threads * -(-max(used.registers, 8) // 8) * 8)
+    assert of_registers > 0, "maxnreg promises more registers than there are"
     of_shared = limits.shared_of_processor * 1024 // (used.shared + 1024)
     programs = max(1, min(limits.threads // threads, of_registers, of_shared))
     return {
@@ -102,17 +127,21 @@ def check(item: Launch, arch: str, kind: str) -> dict:
     }
 
 
-def key(item: Launch, kind: str, size: str) -> str:
-    return f"{item.name} {kind} {size}"
+def entries(arch: str) -> Iterator[tuple[str, str, Launch]]:
+    """(key, kind, launch) of each line of the table."""
+    for kind in KINDS:
+        for size, n in SIZES.items():
+            for item in launches(arch, kind, n):
+                yield f"{item.name} {kind} {size}", kind, item
+        # Of float16 features these losses make float32.
+        for name, (options, sizes) in SWEEPS.items() if kind != "float16" else ():
+            for size in sizes:
+                for item in swept(arch, kind, SIZES[size], **options):
+                    yield f"{item.name} ({name}) {kind} {size}", kind, item
 
 
 def table(arch: str) -> dict[str, dict]:
-    return {
-        key(item, kind, size): check(item, arch, kind)
-        for kind in KINDS
-        for size, n in SIZES.items()
-        for item in launches(arch, kind, n)
-    }
+    return {key: check(item, arch, kind) for key, kind, item in entries(arch)}
 
 
 @pytest.mark.parametrize(
@@ -159,16 +188,33 @@ def test_other_variants(arch, kind):
     with instead_of_launching(found.append, arch):
         step(1000, 37, 50, dtype, tf32=tf32)
         step(40000, 64, 64, dtype, tf32=tf32, want=(True, True, True))
-    for item in {(item.name, *sorted(map(str, item.constants.items()))): item for item in found}.values():
+    for item in distinct(found):
+        check(item, arch, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_other_variants_of_sweeps(arch, kind):
+    """Every loss in both schedules, with and without masks, fewer gradients, panels, ragged widths."""
+    found: list[Launch] = []
+    dtype, tf32 = KINDS[kind]
+    with instead_of_launching(found.append, arch):
+        for loss in (name for name, loss in LOSSES.items() if loss.fits_float16 or kind != "float16"):
+            sweep(256, 512, 256, dtype, loss, tf32=tf32, keep=True)
+            sweep(256, 512, 256, dtype, loss, others=300, tf32=tf32, want=(True, False))
+            sweep(1000, 37, 50, dtype, loss, others=1100, tf32=tf32)
+            sweep(40000, 64, 64, dtype, loss, tf32=tf32)
+    for item in distinct(found):
         check(item, arch, kind)
 
 
 def intensity(item: Launch) -> float | None:
-    """Floating-point operations per byte that a program of the two matrix kernels reads."""
+    """Floating-point operations per byte that a program of the matrix kernels reads."""
     constants = item.constants
     if "BLOCK" not in constants:
         return None
-    height, width = constants["BLOCK"], constants["COLUMNS" if item.name == "gram_gradients" else "BLOCK"]
+    height, width = constants["BLOCK"], constants.get("COLUMNS" if "gradients" in item.name else "BLOCK")
     size = next(argument.z for argument in item.arguments if isinstance(argument, Side)).element_size()
     return 2 * height * width / ((height + width) * size)
 
@@ -185,18 +231,16 @@ def write_markdown() -> None:
         "| kernel, dtype, batch | operations per byte | " + " | ".join(ARCHITECTURES) + " |",
         "|" + "---|" * (2 + len(known)),
     ]
-    for kind in KINDS:
-        for size, n in SIZES.items():
-            for item in launches("sm_80", kind, n):
-                name, ratio = key(item, kind, size), intensity(item)
-                if ratio is None and size == "large":
-                    continue
-                found = (known[arch][name] for arch in ARCHITECTURES)
-                cells = (
-                    f"{line['registers']} · {line['shared'] // 1024} · {line['occupancy']:.0%} {line['matrix']}".strip()
-                    for line in found
-                )
-                lines.append(f"| {name} | {'' if ratio is None else f'{ratio:.0f}'} | " + " | ".join(cells) + " |")
+    for key, _, item in entries("sm_80"):
+        ratio = intensity(item)
+        if ratio is None and "large" in key:
+            continue
+        found = (known[arch][key] for arch in ARCHITECTURES)
+        cells = (
+            f"{line['registers']} · {line['shared'] // 1024} · {line['occupancy']:.0%} {line['matrix']}".strip()
+            for line in found
+        )
+        lines.append(f"| {key} | {'' if ratio is None else f'{ratio:.0f}'} | " + " | ".join(cells) + " |")
     begin, end = "<!-- resources: begin -->", "<!-- resources: end -->"
     text = PAGE.read_text()
     before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]

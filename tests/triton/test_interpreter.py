@@ -34,15 +34,19 @@ def run(*arguments: object) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("file", ["test_kernels.py", "test_planted_bugs.py", "test_launches.py", "test_compile.py"])
+@pytest.mark.parametrize(
+    "file", ["test_kernels.py", "test_sweeps.py", "test_planted_bugs.py", "test_launches.py", "test_compile.py"]
+)
 def test_sanitized(file):
     run(TESTS / "triton/interpreted" / file, "-m", "not slow")
 
 
-@pytest.mark.parametrize("file", ["test_correlation.py", "test_gram.py", "test_loss.py"])
+@pytest.mark.parametrize("file", ["test_correlation.py", "test_gram.py", "test_loss.py", "test_schedules.py"])
 def test_hard_inputs_of_all_backends(file):
-    """The grids of shapes and a gradcheck are in test_kernels.py here, under the sanitizer; theirs take minutes."""
-    run(TESTS / file, "--backend", "triton", "-m", "not slow", "-k", "not test_parity and not gradcheck and not second")
+    """The grids of shapes and a gradcheck are in test_kernels.py and test_sweeps.py here, under the sanitizer; theirs
+    take minutes."""
+    grids = "not test_parity and not gradcheck and not second and not every_schedule"
+    run(TESTS / file, "--backend", "triton", "-m", "not slow", "-k", grids)
 
 
 def test_properties_of_all_backends():
@@ -51,11 +55,13 @@ def test_properties_of_all_backends():
 
 
 @pytest.mark.slow
-def test_grid_under_the_sanitizer():
-    run(TESTS / "triton/interpreted/test_kernels.py", "-m", "slow")
+@pytest.mark.parametrize("file", ["test_kernels.py", "test_sweeps.py"])
+def test_grid_under_the_sanitizer(file):
+    run(TESTS / "triton/interpreted" / file, "-m", "slow")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["test_correlation.py", "test_gram.py"])
+@pytest.mark.parametrize("file", ["test_correlation.py", "test_gram.py", "test_schedules.py"])
 def test_grid_of_all_backends(file):
-    run(TESTS / file, "--backend", "triton", "-m", "not slow", "-k", "test_parity or gradcheck or second")
+    grids = "test_parity or gradcheck or second or every_schedule"
+    run(TESTS / file, "--backend", "triton", "-m", "not slow", "-k", grids)

@@ -40,13 +40,15 @@ def triton_version() -> tuple[int, int] | None:
 
 
 def register() -> None:
-    """Define itrd_triton::forward and ::backward."""
+    """Define itrd_triton::forward, ::backward and ::gram."""
     library = torch.library.Library(schema.namespace("triton"), "DEF")
     library.define(schema.FORWARD)
     library.define(schema.BACKWARD)
+    library.define(schema.GRAM)
     for device_type in BACKEND.takes:
         library.impl("forward", _forward, device_type.upper())
         library.impl("backward", _backward, device_type.upper())
+        library.impl("gram", _gram, device_type.upper())
     _LIBRARIES.append(library)
 
 
@@ -60,6 +62,12 @@ def _backward(*arguments):
     from itrd_kernels.backends.triton import launch
 
     return launch.backward(*arguments)
+
+
+def _gram(*arguments):
+    from itrd_kernels.backends.triton import pair_launch
+
+    return pair_launch.gram(*arguments)
 
 
 # On AMD's GPUs, too, PyTorch calls the device type "cuda".

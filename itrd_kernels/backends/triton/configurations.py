@@ -126,6 +126,23 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
     return Configuration(statistics, tiles, gradients)
 
 
+def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, pressure: str) -> Configuration:
+    """Of the operator `gram`, with n the side of a square that has as many pairs, and the loss's need of registers.
+
+    Tiles of 64 rows spill where that is "high", and where it is "medium" as tcgen05 lays them out.
+    """
+    small = pressure == "high" or (pressure == "medium" and arch.startswith("sm_10"))
+    chosen = choose(min(n, SMALL) if small else n, dtype, precision, arch)
+    tiles = chosen.gram_tiles
+    if tiles.block == 64 or (pressure == "high" and dtype == torch.float64):
+        tiles = tiles._replace(warps=8)
+    gradients = chosen.gram_gradients
+    if kind(dtype, precision) == "ieee" and tiles.block == 32:
+        # Masks of rows take the registers of half of the operands.
+        gradients = gradients._replace(depth=16)
+    return chosen._replace(gram_tiles=tiles, gram_gradients=gradients)
+
+
 def limits(arch: str) -> dict[str, int]:
     """Launch options: without a bound of its own NVIDIA's assembler aims at 128 registers, and spills for it."""
     return {"maxnreg": 255} if arch.startswith("sm_") else {}
@@ -139,13 +156,13 @@ def transposed(dtype: torch.dtype, precision: str, arch: str, want_gram: tuple[b
     return want_gram if precision == "tf32" else (True, True)
 
 
-def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int) -> list[tuple[int, int]]:
+def panels(
+    n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int, row_sums: bool = False
+) -> list[tuple[int, int]]:
     """Block rows [first, last) whose tiles of W lie in memory together: all of them if they fit in 64 MiB + 20·n·d."""
     if not matrices:
         return [(0, tiles)]
-    # A tile of W, and its shares of the projections of its rows and columns.
-    tile = block * block * dtype.itemsize + 2 * block * max(4, dtype.itemsize)
-    budget = (64 * 2**20 + 20 * n * d) // (matrices * tile)
+    budget = _budget(n, block, dtype, matrices, d, row_sums)
     found, first = [], 0
     while first < tiles:
         # The first panel is the largest in tiles, so that equal heights fit where the first does.
@@ -153,3 +170,18 @@ def panels(n: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d:
         found.append((first, first + height))
         first += height
     return found
+
+
+def strips(
+    m: int, height: int, tiles: int, block: int, dtype: torch.dtype, matrices: int, d: int, row_sums: bool
+) -> list[tuple[int, int]]:
+    """The same of a rectangle with m column rows, height × tiles tiles: complete block rows."""
+    step = max(1, _budget(m, block, dtype, matrices, d, row_sums) // tiles if matrices else height)
+    return [(first, min(first + step, height)) for first in range(0, height, step)] or [(0, 0)]
+
+
+def _budget(n: int, block: int, dtype: torch.dtype, matrices: int, d: int, row_sums: bool) -> int:
+    """Tiles that fit in 64 MiB + 20·n·d: of W, with shares of the projections and row sums of rows and columns."""
+    shares = 2 * block * max(4, dtype.itemsize)
+    tile = matrices * (block * block * dtype.itemsize + shares) + 2 * row_sums * shares
+    return (64 * 2**20 + 20 * n * d) // tile

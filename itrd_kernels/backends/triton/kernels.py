@@ -1,6 +1,6 @@
 """The kernels that are launched: which program does what, and in which order.
 
-The arithmetic is in correlation.py and gram.py, the records of arguments in records.py.
+The arithmetic is in correlation.py, rows.py and gram.py, the records of arguments in records.py.
 
 Forward: `statistics`, `gram_tiles`, and with gradients `gram_gradients`. Backward: `gradients`.
 """
@@ -15,18 +15,25 @@ from itrd_kernels.backends.triton.correlation import (
     merge_moments,
 )
 from itrd_kernels.backends.triton.gram import (
-    add_to_norms,
     coefficients,
-    count,
+    cosines,
     dot_tile,
     finish_sums,
     keep_tile,
     multiply,
-    mutual_information_tile,
-    scale_and_rnorm,
     tile_index,
+    tile_of,
 )
+from itrd_kernels.backends.triton.losses.mutual_information import mutual_information_tile
 from itrd_kernels.backends.triton.numerics import as_read, is_last, sum_tile
+from itrd_kernels.backends.triton.rows import (
+    add_to_norms,
+    count,
+    squares_of_rows,
+    store_counts,
+    store_norms,
+    store_transposed,
+)
 
 
 @triton.jit(do_not_specialize=["n", "blocks"])
@@ -62,37 +69,17 @@ def statistics(
                 x_e, x_t, shift_e, shift_t, inside, present, columns.partials, column, column < width, width, block
             )
             if GRAM and student.z is None:
-                _store_transposed(student.transposed, x_e, row, column, width, padded)
+                store_transposed(student.transposed, x_e, row, column, width, padded)
                 unit_s, square_s = add_to_norms(unit_s, square_s, as_read(x_e, PRECISION))
         if GRAM:
-            _store_transposed(teacher.transposed, x_t, row, column, width, padded)
+            store_transposed(teacher.transposed, x_t, row, column, width, padded)
             unit_t, square_t = add_to_norms(unit_t, square_t, as_read(x_t, PRECISION))
     if GRAM:
         if student.z is not None:
-            for start in range(0, student.width, COLUMNS):
-                column = tl.max_contiguous(start + tl.arange(0, COLUMNS), 4)
-                mask = inside[:, None] & (column < student.width)[None, :]
-                x_s = tl.load(student.z + far * student.stride + column[None, :], mask, 0.0).to(ACC)
-                _store_transposed(student.transposed, x_s, row, column, student.width, padded)
-                unit_s, square_s = add_to_norms(unit_s, square_s, as_read(x_s, PRECISION))
-        scale_s, rnorm_s = scale_and_rnorm(unit_s, square_s, student.half_range, teacher.z.dtype.element_ty)
-        scale_t, rnorm_t = scale_and_rnorm(unit_t, square_t, teacher.half_range, teacher.z.dtype.element_ty)
-        tl.store(student.norms + row, scale_s, inside)
-        tl.store(student.norms + n + row, rnorm_s, inside)
-        tl.store(teacher.norms + row, scale_t, inside)
-        tl.store(teacher.norms + n + row, rnorm_t, inside)
-        counts = rows.counts
-        tl.store(counts + block, tl.sum((rnorm_s != 0).to(ACC), 0))
-        tl.store(counts + blocks + block, tl.sum(((rnorm_s != 0) & (rnorm_t != 0)).to(ACC), 0))
-        tl.store(counts + 2 * blocks + block, tl.sum((scale_s != 1).to(ACC), 0))
-        tl.store(counts + 3 * blocks + block, tl.sum((scale_t != 1).to(ACC), 0))
-
-
-@triton.jit
-def _store_transposed(transposed, x, row, column, width, padded):
-    if transposed is not None:
-        place = transposed + column.to(tl.int64)[:, None] * padded + row[None, :]
-        tl.store(place, tl.trans(x), (column < width)[:, None])
+            unit_s, square_s = squares_of_rows(student, row, inside, padded, ROWS, COLUMNS, PRECISION, ACC)
+        scale_s, rnorm_s = store_norms(student, n, row, inside, unit_s, square_s, teacher.z.dtype.element_ty)
+        scale_t, rnorm_t = store_norms(teacher, n, row, inside, unit_t, square_t, teacher.z.dtype.element_ty)
+        store_counts(rows.counts, blocks, block, scale_s, rnorm_s, scale_t, rnorm_t, ACC)
 
 
 @triton.jit(do_not_specialize=["n", "blocks", "first", "last", "tiles", "merges", "programs"])
@@ -112,7 +99,7 @@ def gram_tiles(
             ROWS, BLOCKS, COLUMNS, ACC,
         )  # fmt: skip
     if GRAM:
-        i, j, exists = _tile_of(program - merges, first, last, tiles)
+        i, j, exists = tile_of(program - merges, first, last, tiles)
         if program >= merges and exists:
             _gram_tile(
                 student, teacher, rows, n, padded, blocks, first, tiles, i, j,
@@ -135,17 +122,6 @@ def gram_tiles(
 
 
 @triton.jit
-def _tile_of(program, first, last, tiles):
-    """(i, j ≥ i) of a program, and whether there is one: block rows q and last−1−q have together a fixed number."""
-    height, width = last - first, tiles - first
-    pair, place = program // (2 * width - height + 1), program % (2 * width - height + 1)
-    second = place >= width - pair
-    row = tl.where(second, height - 1 - pair, pair)
-    i = first + row
-    return i, i + tl.where(second, place - (width - pair), place), (row != pair) | (~second)
-
-
-@triton.jit
 def _gram_tile(
     student, teacher, rows, n, padded, blocks, first, tiles, i, j,
     LOG: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, DEPTH: tl.constexpr, PRECISION: tl.constexpr,
@@ -154,18 +130,13 @@ def _gram_tile(
     """Tile (i, j) of G_s and G_t: its share of the loss, its tile of W."""
     row_i = i * BLOCK + tl.arange(0, BLOCK)
     row_j = j * BLOCK + tl.arange(0, BLOCK)
-    products_s = dot_tile(student, padded, row_i, row_j, n, BLOCK, DEPTH, PRECISION, ACC)
-    products_t = dot_tile(teacher, padded, row_i, row_j, n, BLOCK, DEPTH, PRECISION, ACC)
-    rnorm_si = tl.load(student.norms + n + row_i, row_i < n, 0.0)
-    rnorm_sj = tl.load(student.norms + n + row_j, row_j < n, 0.0)
-    rnorm_ti = tl.load(teacher.norms + n + row_i, row_i < n, 0.0)
-    rnorm_tj = tl.load(teacher.norms + n + row_j, row_j < n, 0.0)
-    # On the diagonal G is exactly 1, or 0 for a zero row.
+    products_s = dot_tile(student, student, padded, row_i, row_j, n, n, BLOCK, DEPTH, PRECISION, ACC)
+    products_t = dot_tile(teacher, teacher, padded, row_i, row_j, n, n, BLOCK, DEPTH, PRECISION, ACC)
     diagonal = row_i[:, None] == row_j[None, :]
-    g_s = tl.where(diagonal, (rnorm_si != 0).to(ACC)[:, None], products_s * rnorm_si[:, None] * rnorm_sj[None, :])
-    g_t = tl.where(diagonal, (rnorm_ti != 0).to(ACC)[:, None], products_t * rnorm_ti[:, None] * rnorm_tj[None, :])
+    g_s, rnorm_si, rnorm_sj = cosines(student, student, products_s, row_i, row_j, n, n, diagonal, ACC)
+    g_t, rnorm_ti, rnorm_tj = cosines(teacher, teacher, products_t, row_i, row_j, n, n, diagonal, ACC)
     if SUMS:
-        tile = tile_index(i, j, 0, tiles)
+        tile = tile_index(i, j, 0, tiles, False)
         twice = tl.where(i == j, 1.0, 2.0).to(ACC)
     if LOG and SUMS:
         square_s, square_st = g_s * g_s, g_s * g_t * (g_s * g_t)
@@ -177,7 +148,7 @@ def _gram_tile(
         if SUMS:
             tl.store(rows.sums + tile, twice * sum_tile(loss))
         # The diagonal's part of the gradient is along ẑ_i, which the projection removes.
-        index = tile_index(i, j, first, tiles)
+        index = tile_index(i, j, first, tiles, False)
         if student.weights is not None:
             w_s = tl.where(diagonal, 0.0, w_s)
             keep_tile(student, w_s, g_s, rnorm_si, rnorm_sj, index, PRECISION, BLOCK, ACC)
@@ -200,16 +171,16 @@ def gram_gradients(
     if student.weights is not None and program < students:
         extreme = count(rows, blocks, 2, ACC)
         multiply(
-            student, padded, first + program // column_blocks, program % column_blocks, first, last, tiles, n,
-            c, extreme, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
+            student, student, padded, first + program // column_blocks, program % column_blocks, first, last, tiles,
+            n, n, c, extreme, False, PANELS, BLOCK, COLUMNS, DEPTH, PRECISION, ACC,
         )  # fmt: skip
     if teacher.weights is not None and program >= students:
         extreme = count(rows, blocks, 3, ACC)
         column_blocks = tl.cdiv(teacher.width, COLUMNS)
         program -= students
         multiply(
-            teacher, padded, first + program // column_blocks, program % column_blocks, first, last, tiles, n,
-            c, extreme, BLOCK, COLUMNS, DEPTH, PANELS, PRECISION, ACC,
+            teacher, teacher, padded, first + program // column_blocks, program % column_blocks, first, last, tiles,
+            n, n, c, extreme, False, PANELS, BLOCK, COLUMNS, DEPTH, PRECISION, ACC,
         )  # fmt: skip
 
 

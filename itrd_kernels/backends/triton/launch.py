@@ -1,7 +1,6 @@
 """From operator arguments to launches: workspace, grids, configurations. Nothing here reads a value from the device."""
 
 import contextlib
-import math
 
 import torch
 import triton
@@ -13,6 +12,7 @@ from itrd_kernels.backends import emulated
 from itrd_kernels.backends.triton import configurations, kernels, tuning
 from itrd_kernels.backends.triton.correlation import PARTIALS
 from itrd_kernels.backends.triton.records import Columns, Gradient, Rows, Scalars, Side, Upstream
+from itrd_kernels.backends.triton.workspace import Workspace, half_range
 
 INTERPRETING = emulated.interpreting()
 
@@ -39,12 +39,12 @@ def forward(
     tf32: bool,
 ) -> tuple[Tensor, ...]:
     """The operator `forward` of schema.py."""
-    z_e, z_t = _readable(z_e), _readable(z_t)
-    student, want_student = schema.gram_student(z_e, None if z_s is None else _readable(z_s), want_e, want_s)
+    z_e, z_t = readable(z_e), readable(z_t)
+    student, want_student = schema.gram_student(z_e, None if z_s is None else readable(z_s), want_e, want_s)
     want_gram = (beta_mi != 0 and want_student, beta_mi != 0 and want_t)
     step = _Forward(z_e, z_t, student, beta_corr != 0, beta_mi != 0, z_s is None, log, want_gram, tf32)
     factors = alpha, beta_corr, beta_mi
-    with _on(z_t.device):
+    with on_device(z_t.device):
         step.statistics()
         if log and step.gram:
             # c_s and c_st hold the sums of all tiles: the tiles are formed once for them and once for W.
@@ -58,24 +58,21 @@ def forward(
     return *step.scalars[:3], moments, *dgrams
 
 
-class _Forward:
+class _Forward(Workspace):
     """The workspace of a step and its three launches."""
 
     def __init__(
         self, z_e: Tensor, z_t: Tensor, z_s: Tensor, correlation: bool, gram: bool, shared: bool, log: bool,
         want_gram: tuple[bool, bool], tf32: bool,
     ) -> None:  # fmt: skip
-        self.like, self.correlation, self.gram, self.shared, self.log = z_t, correlation, gram, shared, log
+        super().__init__(z_t, tf32)
+        self.correlation, self.gram, self.shared, self.log = correlation, gram, shared, log
         self.n, d_t, d_s = *z_t.shape, z_s.shape[1]
-        arch = configurations.architecture(z_t.device)
-        self.precision = configurations.precision(z_t.dtype, tf32, arch)
-        self.configuration = configurations.choose(self.n, z_t.dtype, self.precision, arch)
-        self.limits = configurations.limits(arch)
-        self.wide = torch.promote_types(z_t.dtype, torch.float32)
+        self.configuration = configurations.choose(self.n, z_t.dtype, self.precision, self.arch)
         block = self.configuration.gram_tiles.block
         self.tiles = triton.cdiv(self.n, block) if gram else 0
         self.padded = self.tiles * block
-        copied = configurations.transposed(z_t.dtype, self.precision, arch, want_gram) if gram else (False, False)
+        copied = configurations.transposed(z_t.dtype, self.precision, self.arch, want_gram) if gram else (False, False)
         self.blocks = triton.cdiv(self.padded if any(copied) else self.n, self.configuration.statistics.rows)
         self.merges = triton.cdiv(d_t, configurations.MERGE_COLUMNS) if correlation else 0
         self.panels = configurations.panels(self.n, self.tiles, block, z_t.dtype, sum(want_gram), min(d_s, d_t))
@@ -89,7 +86,7 @@ class _Forward:
         )
         self.rows = Rows(
             self.new(4, self.blocks) if gram else None,
-            self.new(2, _tile_count(0, self.tiles, self.tiles)) if gram else None,
+            self.new(2, tile_count(0, self.tiles, self.tiles)) if gram else None,
             self.new(2) if gram and log else None,
         )
         self.student, self.teacher = (
@@ -98,28 +95,19 @@ class _Forward:
 
     def side(self, z: Tensor, copied: bool, wanted: bool) -> Side:
         width, block = z.shape[1], self.configuration.gram_tiles.block
-        storage = max(_tile_count(*panel, self.tiles) for panel in self.panels)
-        # K of gram.py: about ‖z‖² of rows with entries of order one
-        half_range = 4.0 ** round(math.log(width, 4)) if z.dtype == torch.float16 else 1.0
+        storage = max(tile_count(*panel, self.tiles) for panel in self.panels)
         return Side(
             z,
             width,
             z.stride(0),
             self.new(width, self.padded) if copied else None,
             self.new(2, self.n) if self.gram else None,
-            half_range,
+            half_range(width, z.dtype),
             self.new(storage, block, block, dtype=z.dtype) if wanted else None,
             self.new(storage, 2, block) if wanted else None,
             self.new(self.n) if wanted and len(self.panels) > 1 else None,
             self.new(self.n, width) if wanted else None,
         )
-
-    def new(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        return self.like.new_empty(shape, dtype=dtype or self.wide)
-
-    @property
-    def accumulator(self):
-        return tl.float64 if self.wide == torch.float64 else tl.float32
 
     def statistics(self) -> None:
         rows, columns, warps = self.configuration.statistics
@@ -137,11 +125,11 @@ class _Forward:
         # The columns' moments are merged beside the first tiles.
         merges = self.merges if sums and first == 0 else 0
         summed = [(0, self.tiles)] if self.log else self.panels
-        participants = self.merges + sum(_tile_programs(*panel, self.tiles) for panel in summed)
+        participants = self.merges + sum(tile_programs(*panel, self.tiles) for panel in summed)
         block, depth, warps, stages = self.configuration.gram_tiles
         sides = self.student, self.teacher
         launch(
-            kernels.gram_tiles, merges + _tile_programs(first, last, self.tiles),
+            kernels.gram_tiles, merges + tile_programs(first, last, self.tiles),
             self.columns, *(sides if keep else (side._replace(weights=None) for side in sides)), self.rows,
             self.scalars, self.n, self.padded, self.blocks, first, last, self.tiles, merges, participants, *factors,
             CORRELATION=self.correlation and sums, GRAM=self.gram, LOG=self.log, SUMS=sums,
@@ -163,12 +151,12 @@ class _Forward:
         )  # fmt: skip
 
 
-def _tile_count(first: int, last: int, tiles: int) -> int:
+def tile_count(first: int, last: int, tiles: int) -> int:
     """Tiles (i, j ≥ i) with first ≤ i < last."""
     return (last - first) * (2 * tiles - first - last + 1) // 2
 
 
-def _tile_programs(first: int, last: int, tiles: int) -> int:
+def tile_programs(first: int, last: int, tiles: int) -> int:
     """Programs for those tiles: block rows are taken in pairs; an odd one in the middle leaves some without a tile."""
     return (2 * tiles - first - last + 1) * triton.cdiv(last - first, 2)
 
@@ -213,14 +201,14 @@ def backward(
     elif not correlation:
         # The Gram term's student, whose width need not be d_t, is z_e.
         dgram_e, grad_e, grad_s, d_s = None, None, grad_e, z_e.shape[1]
-    z_e, z_t = _readable(z_e), _readable(z_t)
+    z_e, z_t = readable(z_e), readable(z_t)
     n, d_t = z_t.shape
     rows, columns = configurations.GRADIENT_ROWS, configurations.GRADIENT_COLUMNS
     column_blocks = triton.cdiv(d_t, columns) if grad_e is not None or grad_t is not None else 0
     column_blocks += triton.cdiv(d_s, columns) if grad_s is not None else 0
     if column_blocks == 0:
         return grads
-    with _on(z_t.device):
+    with on_device(z_t.device):
         launch(
             kernels.gradients, triton.cdiv(n, rows) * column_blocks,
             Upstream(g_total, g_correlation, g_mutual_information),
@@ -239,13 +227,13 @@ def _unless_empty(tensor: Tensor) -> Tensor | None:
     return tensor if tensor.numel() else None
 
 
-def _readable(z: Tensor) -> Tensor:
+def readable(z: Tensor) -> Tensor:
     """z with unit stride along a row, which bfloat16 under the interpreter leaves as float32."""
     if widen_bfloat16 and z.dtype == torch.bfloat16:
         z = z.float()
     return z if z.stride(1) == 1 else z.contiguous()
 
 
-def _on(device: torch.device):
+def on_device(device: torch.device):
     """Triton launches on the current device, which need not be the tensors'."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -36,6 +36,16 @@ def inverse_power(a):
 
 
 @triton.jit
+def exponent(a):
+    """log2 of a power of two."""
+    if a.dtype == tl.float64:
+        log = ((a.to(tl.int64, bitcast=True) >> 52) - 1023).to(tl.float64)
+    else:
+        log = ((a.to(tl.int32, bitcast=True) >> 23) - 127).to(tl.float32)
+    return log
+
+
+@triton.jit
 def as_operand(x, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     """x rounded to what the matrix units read; they would truncate float32 to tf32, which biases every sum."""
     if PRECISION == "tf32":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Side(NamedTuple):
-    """Student or teacher of the Gram term; "wide" is float64 for float64 features, else float32.
+    """Student or teacher of the Gram term, or of its column rows; "wide" is float64 for float64 features, else float32.
 
     Attributes:
         z: features (n, width); None in `statistics` where the correlation's loop has read them already.
@@ -21,7 +21,10 @@ class Side(NamedTuple):
         weights: tiles of V (tiles, BLOCK, BLOCK) in the features' dtype, or None: no gradient is wanted.
         projections: wide (tiles, 2, BLOCK), each tile's share of K ẑ·g for its rows and its columns.
         partial_projection: wide (n,), the share of earlier panels, or None: all tiles are in one.
-        gradient: wide (n, width), ∂L_mi/∂z.
+        gradient: wide (n, width), ∂L_mi/∂z, or another loss's.
+        keep: bool (n,), False for a row that does not count and must not be read, or None.
+        statistic: wide (n,), what a pair loss is told of each row, or None.
+        row_shares: wide (tiles, 2, BLOCK), each tile's share of the row sums of its rows and its columns, or None.
     """
 
     z: Tensor | None
@@ -34,6 +37,9 @@ class Side(NamedTuple):
     projections: Tensor | None
     partial_projection: Tensor | None
     gradient: Tensor | None
+    keep: Tensor | None = None
+    statistic: Tensor | None = None
+    row_shares: Tensor | None = None
 
 
 class Columns(NamedTuple):
@@ -63,6 +69,26 @@ class Rows(NamedTuple):
     counts: Tensor | None
     sums: Tensor | None
     coefficients: Tensor | None
+
+
+class PairRows(NamedTuple):
+    """The same of the operator `gram`, whose column rows are the ones that are counted.
+
+    Attributes:
+        counts: wide (4, blocks), as in Rows.
+        sums: wide (2, tiles): each tile's share of the two sums, the first without the coefficient factored out.
+        coefficients: wide (2,), or None: from the counts or the parameters.
+        row_sums: wide (2, n) of student and teacher, or None.
+        result: float64 (4,), what dispatch.GramOutputs calls sums.
+        ticket: int32, by which the last program to finish knows that it is.
+    """
+
+    counts: Tensor
+    sums: Tensor
+    coefficients: Tensor | None
+    row_sums: Tensor | None
+    result: Tensor
+    ticket: Tensor
 
 
 class Scalars(NamedTuple):

@@ -8,7 +8,8 @@ from steps import Case, check
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.autotuner import Autotuner
 
-from itrd_kernels.backends.triton import configurations, launch, tuning
+from itrd_kernels.backends.triton import configurations, launch, pair_launch, tuning
+from itrd_kernels.backends.triton.losses import LOSSES
 
 FORWARD = ["statistics", "gram_tiles", "gram_gradients"]
 
@@ -91,6 +92,55 @@ def test_panels_cover_every_tile_once():
         assert panels[0][0] == 0
         assert panels[-1][1] == tiles
         assert all(a[1] == b[0] for a, b in itertools.pairwise(panels))
+
+
+def sweep(n, d, dtype, loss, *, others=0, keep=False, want=(True, True)):
+    """The operator `gram`: its outputs, and what it did beside its launches."""
+    wide, traits = torch.promote_types(dtype, torch.float32), LOSSES[loss].traits
+    counts = (n, others) if others else (n,)
+    features = [torch.empty(count, d, dtype=dtype) for count in counts for _ in "st"]
+    kept = [torch.empty(count, dtype=torch.bool) if keep else None for count in counts]
+    statistics = [torch.empty(2, count, dtype=wide) if traits.one_sided else None for count in counts]
+    none = [None] * (2 - len(counts))
+    with Watch() as watch:
+        outputs = pair_launch.gram(
+            *features, *none, *none, 0, *kept, *none, loss, (0.5,) * traits.parameters, None, *statistics, *none, *want,
+            False,
+        )  # fmt: skip
+    return outputs, watch
+
+
+@pytest.mark.parametrize("others", [0, 300], ids=["triangle", "rectangle"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_sweep_takes_three_launches_and_reads_no_value(loss, others, launched):
+    for keep, want in itertools.product((False, True), itertools.product((False, True), repeat=2)):
+        launched.clear()
+        _, watch = sweep(256, 64, torch.float32, loss, others=others, keep=keep, want=want)
+        assert launched == ["pair_statistics", "pair_tiles", "pair_gradients"][: 3 if any(want) else 2]
+        assert set(watch.operators) <= {"new_empty", "promote_types", "select"}
+
+
+def test_a_sweep_without_own_rows_counts_the_others(launched):
+    for loss in LOSSES:
+        launched.clear()
+        sweep(0, 64, torch.float32, loss, others=300)
+        assert launched == ["pair_statistics", "pair_tiles"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("n", "others"), [(4096, 0), (40000, 0), (512, 4096), (5000, 40000)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_workspace_of_a_sweep_is_bounded(loss, n, others, dtype, launched):
+    outputs, watch = sweep(n, 64, dtype, loss, others=others)
+    workspace = watch.bytes - sum(output.numel() * output.element_size() for output in outputs)
+    assert workspace <= 64 * 2**20 + 8 * (n + others) * 64 * 4
+
+
+def test_strips_cover_every_block_row_once():
+    for height, tiles in ((1, 1), (8, 700), (700, 8), (700, 700)):
+        strips = configurations.strips(64 * tiles, height, tiles, 64, torch.float32, 2, 64, True)
+        assert (strips[0][0], strips[-1][1]) == (0, height)
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(strips))
 
 
 @pytest.mark.parametrize("want", [(True, False, True), (False, True, False)])
