@@ -232,8 +232,7 @@ def _register() -> dict[str, torch._ops._OpNamespace]:
             namespace = schema.namespace(name)
             torch.library.register_fake(f"{namespace}::forward", schema.fake_forward)
             torch.library.register_fake(f"{namespace}::backward", schema.fake_backward)
-            if hasattr(getattr(torch.ops, namespace), "gram"):
-                torch.library.register_fake(f"{namespace}::gram", schema.fake_gram)
+            torch.library.register_fake(f"{namespace}::gram", schema.fake_gram)
             operators[name] = getattr(torch.ops, namespace)
     return operators
 

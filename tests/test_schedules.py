@@ -5,7 +5,6 @@ import torch
 from cases import DTYPES, assert_within_budget, features, pairwise
 
 from itrd_kernels import dispatch
-from itrd_kernels.formulas.mutual_information import coefficients_of
 from itrd_kernels.pair_losses.pkt import UnitRows
 
 # (n, d_s, d_t)
@@ -39,12 +38,12 @@ def call(backend, z, keep, loss, own, wide=None, want=(True, True), coefficients
     accumulator = torch.promote_types(s.dtype, torch.float32)
     parameters, statistics = PARAMETERS.get(loss), None
     if loss == "pkt":
-        kept = torch.ones(n, dtype=torch.bool) if keep is None else keep
+        kept = torch.ones(n, dtype=torch.bool, device=s.device) if keep is None else keep
         count = int(kept.sum())
         rows = [UnitRows.of(x.double().where(kept[:, None], 0.0)) for x in z]
         statistics = torch.stack([kept / (1 + x.along / count) for x in rows]).to(accumulator)
         parameters = (1 / count**3, count * 1e-7)
-    options = {} if coefficients is None else {"coefficients": coefficients.to(accumulator)}
+    options = {} if coefficients is None else {"coefficients": coefficients.to(s.device, accumulator)}
     if own is None:
         return dispatch.gram(
             backend, s, t, loss, parameters, keep=keep, statistics=statistics, want_s=want[0], want_t=want[1], **options

@@ -91,8 +91,8 @@ BUGS = [
     Bug(
         "memory that was given back is read",
         "gram/packed_side.h",
-        "  void unpack(const Matrix& result, int threads) const {\n",
-        "  void unpack(const Matrix& result, int threads) const {\n    const_cast<PackedSide*>(this)->memory_.reset();\n",
+        "void unpack(const Matrix& result, int threads) const {\n",
+        "void unpack(const Matrix& result, int threads) const {\n const_cast<PackedSide*>(this)->memory_.reset();\n",
         "address",
         "use-after-poison",
     ),

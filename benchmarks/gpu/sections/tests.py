@@ -1,4 +1,4 @@
-"""tests/test_gpu.py, in parallel where pytest-xdist is there; a row is a test that did not pass.
+"""tests/test_gpu.py and test_gpu_pairs.py, in parallel where pytest-xdist is there; a row is a test that did not pass.
 
 Its tests with compute-sanitizer are marked slow, and left to the section `sanitizer`.
 """
@@ -16,7 +16,7 @@ from benchmarks.gpu.day import Case, Day, Wrong
 from benchmarks.gpu.libraries import ROOT
 
 PROCESSES = 12
-TESTS = ROOT / "tests/test_gpu.py"
+TESTS = [str(ROOT / "tests" / name) for name in ("test_gpu.py", "test_gpu_pairs.py")]
 
 
 def cases(day: Day) -> Iterator[Case]:
@@ -27,7 +27,7 @@ def run(day: Day) -> list[dict]:
     report, log = day.folder / "tests.xml", day.folder / "pytest.log"
     command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu and not slow", "-p", "no:cacheprovider"]
     # From another folder than the checkout, whose package would come before a library that was built for the day.
-    command += [f"--junitxml={report}", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), str(TESTS)]
+    command += [f"--junitxml={report}", f"--rootdir={ROOT}", "-c", str(ROOT / "pyproject.toml"), *TESTS]
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(2 if day.rehearse else PROCESSES)]
     if day.rehearse:
@@ -53,7 +53,7 @@ def run(day: Day) -> list[dict]:
 def so_far(text: str) -> list[dict]:
     """What the lines of `pytest -v` say, where there was no time for its report."""
     found = re.findall(
-        r"(PASSED|FAILED|ERROR)\s+(\S*test_gpu\.py\S+)|(\S*test_gpu\.py\S+)\s+(PASSED|FAILED|ERROR)", text
+        r"(PASSED|FAILED|ERROR)\s+(\S*test_gpu\w*\.py\S+)|(\S*test_gpu\w*\.py\S+)\s+(PASSED|FAILED|ERROR)", text
     )
     ended = [(first or second, outcome_1 or outcome_2) for outcome_1, first, second, outcome_2 in found]
     rows = [{"test": name, "failed": "see the log"} for name, outcome in ended if outcome != "PASSED"]
