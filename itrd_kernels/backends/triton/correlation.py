@@ -7,7 +7,7 @@ Backward: `correlation_gradient`, elementwise. docs/design/mathematics.md derive
 import triton
 import triton.language as tl
 
-from itrd_kernels.backends.triton.numerics import LN2, divide_or_zero, inverse_power, power_of_two
+from itrd_kernels.backends.triton.numerics import LN2, divide_or_zero, inverse_power, power_of_two, split
 
 # What a block of rows leaves per column: δ_s, δ_t (mean − first row of z), √M2_s, √M2_t, correlation coefficient.
 PARTIALS = 5
@@ -60,8 +60,8 @@ def merge_moments(
         sum_t += tl.sum((delta_t * n_p[:, None]).to(tl.float64), 0)
         large_s = tl.maximum(large_s, tl.max(tl.maximum(tl.abs(delta_s), rms_s), 0))
         large_t = tl.maximum(large_t, tl.max(tl.maximum(tl.abs(delta_t), rms_t), 0))
-    mean_s, low_s = _split(sum_s / n, ACC)
-    mean_t, low_t = _split(sum_t / n, ACC)
+    mean_s, low_s = split(sum_s / n, ACC)
+    mean_t, low_t = split(sum_t / n, ACC)
     unit_s, unit_t = power_of_two(large_s), power_of_two(large_t)
     per_s, per_t = inverse_power(unit_s)[None, :], inverse_power(unit_t)[None, :]
     m2_s, m2_t, cross = tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC), tl.zeros((COLUMNS,), ACC)
@@ -86,13 +86,6 @@ def merge_moments(
     tl.store(moments + 2 * d + columns, tl.where(dead, 0.0, rstd_s), mask)
     tl.store(moments + 5 * d + columns, tl.where(dead, 0.0, rstd_t), mask)
     tl.store(moments + 6 * d + columns, v, mask)
-
-
-@triton.jit
-def _split(x, ACC: tl.constexpr):
-    """x as a number of type ACC and the rest."""
-    high = x.to(ACC)
-    return high, (x - high.to(tl.float64)).to(ACC)
 
 
 @triton.jit

@@ -51,7 +51,7 @@ def coefficients(rows, blocks, LOG: tl.constexpr, ACC: tl.constexpr):
     else:
         m_s, m_st = count(rows, blocks, 0, ACC), count(rows, blocks, 1, ACC)
         c_s, c_st = mutual_information_coefficients(m_s, m_st, 0.0, 0.0)
-    return factored(c_s, c_st)
+    return factored(c_s, c_st, 0.0, 0.0)
 
 
 @triton.jit

@@ -75,6 +75,13 @@ def divide_or_zero(x, y):
 
 
 @triton.jit
+def split(x, ACC: tl.constexpr):
+    """x as a number of type ACC and the rest."""
+    high = x.to(ACC)
+    return high, (x - high.to(tl.float64)).to(ACC)
+
+
+@triton.jit
 def sum_tile(x):
     """The sum of all that is in x, of two dimensions."""
     if SUM_AT_ONCE:  # noqa: SIM108

@@ -18,7 +18,7 @@ from itrd_kernels.backends.triton.gram import (
     tile_of,
 )
 from itrd_kernels.backends.triton.losses.pair import PairInput
-from itrd_kernels.backends.triton.numerics import is_last, sum_tile
+from itrd_kernels.backends.triton.numerics import is_last, split, sum_tile
 from itrd_kernels.backends.triton.rows import count, rows_that_count, squares_of_rows, store_counts, store_norms
 
 
@@ -86,13 +86,13 @@ def pair_tiles(
 @triton.jit
 def _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS: tl.constexpr, FACTORED: tl.constexpr):
     """(c, first, second), float64, of the coefficients that are given, or follow from counts and parameters."""
+    p_0, p_1 = tl.full((), parameters_0, tl.float64), tl.full((), parameters_1, tl.float64)
     if rows.coefficients is not None:
         first, second = tl.load(rows.coefficients).to(tl.float64), tl.load(rows.coefficients + 1).to(tl.float64)
     else:
         m_s, m_st = count(rows, blocks, 0, tl.float64), count(rows, blocks, 1, tl.float64)
-        p_0, p_1 = tl.full((), parameters_0, tl.float64), tl.full((), parameters_1, tl.float64)
         first, second = COEFFICIENTS(m_s, m_st, p_0, p_1)
-    return FACTORED(first, second)
+    return FACTORED(first, second, p_0, p_1)
 
 
 @triton.jit
@@ -115,16 +115,17 @@ def _pair_tile(
     column_s = _statistic(other_s, row_j, m, rnorm_sj, ACC)[None, :]
     column_t = _statistic(other_t, row_j, m, rnorm_tj, ACC)[None, :]
     _, c_first, c_second = _coefficients(rows, blocks, parameters_0, parameters_1, COEFFICIENTS, FACTORED)
-    c_first, c_second = c_first.to(ACC), c_second.to(ACC)
+    c_0, low_0 = split(c_first, ACC)
+    c_1, low_1 = split(c_second, ACC)
     p_0, p_1 = tl.full((), parameters_0, ACC), tl.full((), parameters_1, ACC)
-    terms = LOSS(PairInput(g, h, own_s, own_t, column_s, column_t, c_first, c_second, p_0, p_1))
+    terms = LOSS(PairInput(g, h, own_s, own_t, column_s, column_t, c_0, c_1, low_0, low_1, p_0, p_1))
     sum_first, sum_second = sum_tile(terms.first), sum_tile(terms.second)
     w_s, w_t = terms.w_s, terms.w_t
     tile, index = tile_index(i, j, 0, tiles, RECTANGLE), tile_index(i, j, first, tiles, RECTANGLE)
     if ONE_SIDED:
         # Before the mirror image is asked for, which needs the registers.
         _store_row_sums(student, teacher, terms.row_s, terms.row_t, index * 2, 1, BLOCK)
-        mirror = LOSS(PairInput(g, h, column_s, column_t, own_s, own_t, c_first, c_second, p_0, p_1))
+        mirror = LOSS(PairInput(g, h, column_s, column_t, own_s, own_t, c_0, c_1, low_0, low_1, p_0, p_1))
         w_s, w_t = w_s + mirror.w_s, w_t + mirror.w_t
         if not RECTANGLE:
             # A tile beside the diagonal stands for its mirror image too.

@@ -84,7 +84,7 @@ PAIR_BUGS = {
         "pair_kernels", "w_s + mirror.w_s, w_t + mirror.w_t", "w_s, w_t", "pkt", (0.3, 0.8),
     ),
     "no slope of the kernel": (
-        "losses.polynomial", "of.w_s * slope_s", "of.w_s", "polynomial", (0.3, 0.8),
+        "losses.polynomial", "of.w_s * (slope_s / most)", "of.w_s", "polynomial", (0.3, 0.8),
     ),
     "the logarithm's series ends too early": (
         "losses.logarithm", "tl.static_range(TERMS, 0, -1)", "tl.static_range(1, 0, -1)", "pkt", None,

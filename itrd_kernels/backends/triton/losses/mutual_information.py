@@ -19,8 +19,10 @@ def mutual_information_tile(g_s, g_t, c_s, c_st):
 def entries(x):
     """The sums are Σ G_s² (c_s − c_st G_t²), well conditioned near 0, and Σ G_s² G_t². G is 0 where a row is zero."""
     loss, w_s, w_t = mutual_information_tile(x.g, x.h, x.first, x.second)
+    square_s, square_st = x.g * x.g, (x.g * x.h) * (x.g * x.h)
+    loss += x.first_low * square_s - x.second_low * square_st
     none = tl.zeros_like(x.g)
-    return PairTerms(loss, (x.g * x.h) * (x.g * x.h), w_s, w_t, none, none)
+    return PairTerms(loss, square_st, w_s, w_t, none, none)
 
 
 @triton.jit
@@ -30,7 +32,7 @@ def coefficients(m_s, m_st, parameters_0, parameters_1):
 
 
 @triton.jit
-def factored(c_s, c_st):
+def factored(c_s, c_st, parameters_0, parameters_1):
     """(c, c_s/c, c_st/c) with c the larger one."""
     # NaN > x is false, and c_s is NaN where c_st is.
     c = tl.where(c_st > c_s, c_st, c_s)

@@ -15,7 +15,8 @@ class PairInput(NamedTuple):
         g, h: entries (BLOCK, BLOCK) of G_s and G_t, 0 where a row is zero.
         own_s, own_t: statistics (BLOCK, 1) of the own rows, 1 or 0 (zero row) where none were given, 0 for rows that
             do not count; `other_s` and `other_t` (1, BLOCK) the same of the column rows.
-        first, second: the coefficients, scalars, as the loss's `factored` leaves them.
+        first, second: the coefficients, scalars, as the loss's `factored` leaves them; `first_low` and `second_low` are
+            what rounding took from them, for sums in which large terms cancel.
         parameters_0, parameters_1: the loss's parameters, 0 beyond those that it has.
     """
 
@@ -27,6 +28,8 @@ class PairInput(NamedTuple):
     other_t: Any
     first: Any
     second: Any
+    first_low: Any
+    second_low: Any
     parameters_0: Any
     parameters_1: Any
 
@@ -56,8 +59,8 @@ class PairLoss(NamedTuple):
     Attributes:
         entries: (PairInput) → PairTerms.
         coefficients: (m_s, m_st, parameters) → (first, second), float64 scalars, from counts of the column rows.
-        factored: (first, second) → (c, first, second): what W and the first sum are multiplied by at their end, so that
-            W stays in the range of the features' type, and the coefficients without it.
+        factored: (first, second, parameters) → (c, first, second): what W and the first sum are multiplied by at their
+            end, so that W stays in the range of the features' type, and the coefficients without it.
         pressure: its need of registers, "low", "medium" or "high": tests/triton/test_compiled.py fails where it spills.
         fits_float16: whether W is of order one then, so that gram.py's V is at home in float16.
     """

@@ -39,7 +39,7 @@ def coefficients(m_s, m_st, parameters_0, parameters_1):
 
 
 @triton.jit
-def factored(first, second):
+def factored(first, second, parameters_0, parameters_1):
     """1/k³ is common to everything but the row sums."""
     return first, tl.full((), 1.0, tl.float64), second
 
