@@ -29,8 +29,8 @@ def plain_polynomial(z_s: Tensor, z_t: Tensor) -> Tensor:
 
 
 LOSSES = {
-    "pkt": (lambda s, t: pkt_loss(s, t, eps=EPS), plain_pkt),
-    "polynomial": (lambda s, t: mutual_information_loss(s, t, kernel=KERNEL), plain_polynomial),
+    "pkt": (lambda s, t, **options: pkt_loss(s, t, eps=EPS, **options), plain_pkt),
+    "polynomial": (lambda s, t, **options: mutual_information_loss(s, t, kernel=KERNEL, **options), plain_polynomial),
 }
 
 

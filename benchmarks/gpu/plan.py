@@ -46,6 +46,7 @@ STAGES: dict[str, Stage] = {
             Section("compile", 100, 20, 80, 60, needs_libraries=False),
             Section("ceilings", 12, 5, 10, needs_libraries=False),
             Section("times", 150, 30, 40),
+            Section("pair_losses", 40, 12, 30),
             Section("launches", 35, 12, 25),
             Section("memory", 20, 8, 15, 35),
             Section("training", 60, 25, 40, 60),

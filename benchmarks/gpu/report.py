@@ -41,6 +41,7 @@ def sections(found: dict, drawn: list[Path], why: str) -> Iterator[str]:
         ("What the GPU reaches", tables.ceilings(found)),
         ("Device time of a step", tables.device_times(found)),
         ("A cold step, and the host", tables.other_times(found)),
+        ("Pair losses", tables.pair_losses(found)),
         ("Launches", tables.launches(found)),
         ("Memory", tables.memory(found)),
         ("Training", tables.training(found)),

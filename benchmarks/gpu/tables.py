@@ -155,6 +155,21 @@ def other_times(found: dict) -> str:
     return _join(_table(("kind, n × d", *map(peer, names)), lines), note) if lines else ""
 
 
+def pair_losses(found: dict) -> str:
+    by_cell: dict[tuple, dict[str, str]] = defaultdict(dict)
+    for row in rows(found, "pair_losses"):
+        if "graph" in row:
+            cell = row["loss"], _name((row["kind"], row["n"], row["d"]))
+            by_cell[cell][row["contender"]] = f"{_us(row['graph'])} · {_us(row['host'])}"
+    names = [*FUSED, "plain"]
+    lines = [(*cell, *(times.get(name, "") for name in names)) for cell, times in by_cell.items()]
+    note = (
+        "The device by graph replay · what the host takes to issue a step. L_mi is the fused loss of the same inputs."
+    )
+    table = _table(("loss", "kind, n × d", *map(peer, names)), lines)
+    return _join(table, note if lines else "", _failures(found, "pair_losses"))
+
+
 def launches(found: dict) -> str:
     lines = []
     for row in rows(found, "launches"):
