@@ -129,9 +129,11 @@ def choose(n: int, dtype: torch.dtype, precision: str, arch: str) -> Configurati
 def choose_pairs(n: int, dtype: torch.dtype, precision: str, arch: str, pressure: str) -> Configuration:
     """Of the operator `gram`, with n the side of a square that has as many pairs, and the loss's need of registers.
 
-    Tiles of 64 rows spill where that is "high", and where it is "medium" as tcgen05 lays them out.
+    Tiles of 64 rows spill where that is "high", and where it is "medium" as tcgen05 lays them out, and as an older
+    Triton does for AMD.
     """
-    small = pressure == "high" or (pressure == "medium" and arch.startswith("sm_10"))
+    spills = arch.startswith("sm_10") or (VERSION < (3, 7) and not arch.startswith("sm_"))
+    small = pressure == "high" or (pressure == "medium" and spills)
     chosen = choose(min(n, SMALL) if small else n, dtype, precision, arch)
     tiles = chosen.gram_tiles
     if tiles.block == 64 or (pressure == "high" and dtype == torch.float64):
