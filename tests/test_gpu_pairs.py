@@ -1,9 +1,11 @@
 """The pair losses on a GPU: `pytest -m gpu tests/test_gpu_pairs.py`, as tests/test_gpu.py does the others."""
 
+import numpy as np
 import pytest
 import test_schedules as schedules
 import torch
 from cases import DTYPES, assert_within_budget, features
+from pair_sizes import pkt_sizes, polynomial_sizes
 from test_gpu import DEVICE, ON_CPU, gpu_backend, needs_gpu, pytestmark  # noqa: F401
 
 from benchmarks.gpu.clock import capture
@@ -13,6 +15,12 @@ LOSSES = {
     "pkt": pkt_loss,
     "polynomial": lambda s, t, backend: mutual_information_loss(s, t, kernel=(0.5, 3), backend=backend),
     "logarithms": lambda s, t, backend: mutual_information_loss(s, t, kernel=(1.0, 2), log=True, backend=backend),
+}
+# What rounding errors of the gradients are measured by.
+SIZES = {
+    "pkt": lambda *z, precision: pkt_sizes(*z, 1e-7, precision),
+    "polynomial": lambda *z, precision: polynomial_sizes(*z, (0.5, 3), False, precision),
+    "logarithms": lambda *z, precision: polynomial_sizes(*z, (1.0, 2), True, precision),
 }
 SHAPE = (33, 12, 7) if ON_CPU else (300, 96, 40)
 
@@ -48,9 +56,11 @@ def test_parity(gpu_backend, dtype, loss):  # noqa: F811
         plain, exact = (
             step(loss, [x.detach().to(kind).requires_grad_() for x in z], "reference") for kind in (wide, torch.float64)
         )
-        assert_within_budget(found[0], plain[0], exact[0], wide, size=1.0)
-        for grad, rough, true in zip(found[1:], plain[1:], exact[1:], strict=True):
-            assert_within_budget(grad, rough, true, dtype, size=4 * true.norm().item() + 1e-9)
+        precision = np.float64 if wide == torch.float64 else np.float32
+        value, terms = SIZES[loss](*(x.detach().double().cpu().numpy() for x in z), precision=precision)
+        assert_within_budget(found[0], plain[0], exact[0], wide, size=value)
+        for grad, rough, true, size in zip(found[1:], plain[1:], exact[1:], terms, strict=True):
+            assert_within_budget(grad, rough, true, dtype, size=np.linalg.norm(size))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
