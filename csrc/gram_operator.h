@@ -75,6 +75,8 @@ inline GramCall check_gram(const char* library, const GramArguments& x, bool for
                         x.other_s->size(0) == x.other_t->size(0) && x.other_s->size(0) >= 1,
                     library, ": other_s and other_t must be rows as wide as those of z, one or more");
     call.columns = x.other_t->size(0);
+    STD_TORCH_CHECK(0 <= x.offset && x.offset <= call.columns - call.n, library, ": offset ", x.offset,
+                    " does not place ", call.n, " own rows among ", call.columns, " other rows");
   } else {
     STD_TORCH_CHECK(call.n >= 1, library, ": without other rows z must have a row");
     STD_TORCH_CHECK(!x.other_keep.has_value() && !x.other_statistics.has_value() && x.offset == 0, library,

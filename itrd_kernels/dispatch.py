@@ -183,11 +183,11 @@ def gram(
         loss, parameters: "mutual_information" (none), "polynomial" (c, p) or "pkt" (1/k³, kε); formulas/gram.py finds
             what each adds to the sums, and to W.
         other: the column rows (m, d_s) and (m, d_t); None: z's own, and every pair is formed once.
-        offset: row i of z is row i + offset of `other`, so that its cosine with itself is exactly 1.
+        offset: row i of z is row i + offset of `other`, from 0 to m − n; its cosine with itself is exactly 1.
         keep, other_keep: bool (n,) and (m,): False leaves a row out, whatever it holds, with a gradient of 0.
         coefficients: wide (2,), or None: from the counts of the column rows, or from the parameters.
-        statistics, other_statistics: wide (2, n) and (2, m) of each row, 0 for rows that do not count; None: 1 for a
-            row that is not zero. "pkt" needs them, but for z's own pairs on a backend that `forms_statistics`.
+        statistics, other_statistics: wide (2, n) and (2, m) of each row, 0 for rows that do not count, of losses that
+            have such alone: "pkt", but for z's own pairs on a backend that `forms_statistics`.
         want_s, want_t: which gradients are wanted, those of the rows z under the sum over all pairs that hold them,
             i.e. ∂L/∂ẑ_i = 4 Σ_j W_ij ẑ_j.
         tf32: float32 products may run in TF32.

@@ -216,5 +216,7 @@ def test_what_does_not_fit_is_refused(backend):
             dispatch.gram(backend, s, t, "pkt", (1.0, 1e-6))
     with pytest.raises(RuntimeError, match="statistics"):
         dispatch.gram(backend, s, t, "pkt", (1.0, 1e-6), statistics=torch.ones(2, 19))
+    with pytest.raises(RuntimeError, match="offset"):
+        dispatch.gram(backend, s[3:], t[3:], "mutual_information", (), other=(s, t), offset=4)
     with pytest.raises(RuntimeError, match="keep"):
         dispatch.gram(backend, s, t, "mutual_information", (), keep=torch.ones(20))

@@ -230,7 +230,7 @@ GramResult gram_operator(const Tensor& z_s_in, const Tensor& z_t_in, const std::
   problem.other_s = matrix(other_s);
   problem.other_t = matrix(other_t);
   problem.rectangle = call.rectangle;
-  problem.offset = int(std::clamp<int64_t>(offset, -(1 << 30), 1 << 30));
+  problem.offset = int(offset);
   problem.keep = static_cast<const bool*>(data(keep));
   problem.other_keep = static_cast<const bool*>(data(other_keep));
   problem.kind = call.kind;
