@@ -1,5 +1,8 @@
 """The pair losses on a GPU: `pytest -m gpu tests/test_gpu_pairs.py`, as tests/test_gpu.py does the others."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import test_schedules as schedules
@@ -11,7 +14,7 @@ from test_gpu import DEVICE, ON_CPU, gpu_backend, needs_gpu, pytestmark  # noqa:
 from benchmarks.gpu.clock import capture
 from itrd_kernels import mutual_information_loss, pkt_loss
 
-LOSSES = {
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "pkt": pkt_loss,
     "polynomial": lambda s, t, backend: mutual_information_loss(s, t, kernel=(0.5, 3), backend=backend),
     "logarithms": lambda s, t, backend: mutual_information_loss(s, t, kernel=(1.0, 2), log=True, backend=backend),
@@ -89,6 +92,7 @@ def test_compile(gpu_backend, loss):  # noqa: F811
 @pytest.mark.parametrize("loss", LOSSES)
 def test_cuda_graph(gpu_backend, loss):  # noqa: F811
     z = inputs(torch.float32)
+    captured: Any
     replay, captured = capture(lambda: step(loss, z, gpu_backend))
     with torch.no_grad():
         for x in z:

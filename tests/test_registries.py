@@ -1,4 +1,4 @@
-"""Every list of the pair losses names the same ones, with the same traits: in C++, Triton, plain PyTorch and the tests."""
+"""Every list of the pair losses names the same ones, with the same traits: C++, Triton, plain PyTorch, the tests."""
 
 import re
 from pathlib import Path
