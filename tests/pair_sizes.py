@@ -76,7 +76,9 @@ def pkt_sizes(s, t, eps, precision):
     mixed = rho_t / (q + eps)
     moves_u = (p + eps) / (q + eps) * by_g + mixed
     moves_x = by_g + 2 * by_h
-    size_u, size_x = np.abs(u) + moves_u, np.abs(x) + moves_x
+    # The truth forms derivatives of order one that cancel in u and x.
+    share = float64_in(precision)
+    size_u, size_x = np.abs(u) + moves_u + 4 * share, np.abs(x) + moves_x + 4 * share
     value = np.mean(np.abs(u) * (rho_s / 2 + q) + np.abs(x) * (rho_t / 2 + p))
     # A rounding at which a term bends counts as well, where a probability is as small as a rounding.
     value += np.finfo(precision).eps * np.mean(size_u * rho_s + size_x * rho_t)
@@ -85,7 +87,6 @@ def pkt_sizes(s, t, eps, precision):
         one_sided = rho * size / (8 * k**2)
         # The row sums' part has rank one: κ_i + κ_j for each pair.
         kappa = rho * (size * probability).sum(1, keepdims=True) / (2 * k**2)
-        w = one_sided + one_sided.T + (kappa + kappa.T) / 4
-        off = 1 - np.eye(k) * (1 - float64_in(precision))
-        gradients.append(projected(w * off, z))
+        pairs = (one_sided + one_sided.T) * (1 - np.eye(k) * (1 - share))
+        gradients.append(projected(pairs + (kappa + kappa.T) / 4, z))
     return value, gradients

@@ -26,8 +26,9 @@ def pkt(z_s: Tensor, z_t: Tensor, eps: float) -> Tensor:
 def _probabilities(z: Tensor) -> Tensor:
     # A zero row, which has no direction, gets no gradient.
     unit = normalise_rows(at_least_float32(z)).where((z != 0).any(1, keepdim=True), 0.0)
-    # A cosine may be below −1 by a rounding, and nothing is less probable than 0.
-    similar = (product(unit, unit) + 1).clamp(min=0) / 2
+    # A cosine may be below −1 by a rounding, and nothing is less probable than 0; its derivative is what it is.
+    above = product(unit, unit) + 1
+    similar = (above + (above.clamp(min=0) - above).detach()) / 2
     return similar / similar.sum(1, keepdim=True)
 
 

@@ -76,6 +76,9 @@ PKT = (
     Case("pkt", 3, (Features(2, zero_rows=(0, 1, 2)), Features(2)), settings={"eps": 1e-7}),
     Case("pkt", 33, (Features(17, row_scales=30), Features(35, scale=-30)), settings={"eps": 1e-7}),
     Case("pkt", 20, (Features(8, scale=4), Features(6, row_scales=6)), F16, settings={"eps": 1e-7}),
+    # cosines of 1 and −1 but for a hair, where the formula in float64 itself loses digits
+    Case("pkt", 27, (Features(2), Features(2, column_scales=6)), F64, settings={"eps": 1e-7}),
+    Case("pkt", 14, (Features(9), Features(2, column_scales=4)), F64, settings={"eps": 1e-5}),
 )
 DELICATE = {
     "correlation": CORRELATION,
