@@ -29,7 +29,7 @@ import os, signal, threading, time, torch
 from itrd_kernels import mutual_information_loss
 
 z_s, z_t = torch.randn(2, 2000, 512)
-durations, ticks, caught = [], 0, False
+durations, ticks, caught, calling = [], 0, False, threading.Event()
 for _ in range(2):
     begin = time.monotonic()
     expected = mutual_information_loss(z_s, z_t, backend="cpu")
@@ -37,14 +37,17 @@ for _ in range(2):
 
 def watch():
     global ticks
+    calling.wait()
     time.sleep(min(durations) / 4)
     os.kill(os.getpid(), signal.SIGINT)
     while not caught:
         time.sleep(min(durations) / 16)
         ticks += 1
 
-threading.Thread(target=watch).start()
+# Whatever goes wrong, the process ends.
+threading.Thread(target=watch, daemon=True).start()
 try:
+    calling.set()
     mutual_information_loss(z_s, z_t, backend="cpu")
     time.sleep(60)
 except KeyboardInterrupt:

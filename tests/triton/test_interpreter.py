@@ -49,9 +49,17 @@ def test_hard_inputs_of_all_backends(file):
     run(TESTS / file, "--backend", "triton", "-m", "not slow", "-k", grids)
 
 
-def test_properties_of_all_backends():
+@pytest.mark.parametrize("file", ["test_properties.py", "test_modes_of_losses.py"])
+def test_properties_of_all_backends(file):
+    """Differences take minutes, and are left to the slow tests."""
     pytest.importorskip("hypothesis", reason="hypothesis is not installed here: pip install 'itrd-kernels[dev]'")
-    run(TESTS / "properties", "--backend", "triton", "-k", "triton")
+    run(TESTS / "properties" / file, "--backend", "triton", "-k", "triton and not by_differences")
+
+
+@pytest.mark.slow
+def test_differences_of_all_losses():
+    pytest.importorskip("hypothesis", reason="hypothesis is not installed here: pip install 'itrd-kernels[dev]'")
+    run(TESTS / "properties/test_modes_of_losses.py", "--backend", "triton", "-k", "triton and by_differences")
 
 
 @pytest.mark.slow
