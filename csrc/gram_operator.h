@@ -1,4 +1,4 @@
-// What both libraries do alike in the operator `gram` around their sweeps: the loss by its name, checks, and outputs.
+// What both libraries do alike in the operator `gram` before their sweeps: the loss by its name, and checks.
 #pragma once
 
 #include <optional>
@@ -96,16 +96,6 @@ inline GramCall check_gram(const char* library, const GramArguments& x, bool for
   check_beside(library, "other_statistics", x.other_statistics, x.z_t, type, {2, call.columns});
   call.row_sums = x.statistics.has_value() && (x.want_s || x.want_t);
   return call;
-}
-
-// The sums, the gradients and the row sums, to be written; empty where they are not wanted.
-inline GramResult gram_outputs(const GramArguments& x, const GramCall& call) {
-  const ScalarType type = wide(x.z_t);
-  auto if_wanted = [&](bool wanted, int64_t rows, int64_t columns) {
-    return wanted ? empty(x.z_t, type, {rows, columns}) : empty(x.z_t, type, {0});
-  };
-  return {empty(x.z_t, ScalarType::Double, {4}), if_wanted(x.want_s, call.n, x.z_s.size(1)),
-          if_wanted(x.want_t, call.n, x.z_t.size(1)), if_wanted(call.row_sums, 2, call.n)};
 }
 
 // What kernels read in place: elements of a vector next to one another.

@@ -58,3 +58,12 @@ def process_group(tmp_path_factory):
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+@pytest.fixture(params=[name for name in backends.WITH_OPERATORS if name != "cpu"])
+def gpu_backend(request):
+    """A backend for GPUs that can run where the module's tests run, on its DEVICE."""
+    reason = backends.why_not(request.param, request.module.DEVICE)
+    if reason is not None:
+        pytest.skip(reason)
+    return request.param

@@ -16,7 +16,7 @@ from cases import DTYPES, assert_within_budget, features
 
 from benchmarks.gpu.clock import capture
 from benchmarks.gpu.contenders import precision
-from itrd_kernels import FusedITRDLoss, backends
+from itrd_kernels import FusedITRDLoss
 from itrd_kernels.functional import itrd_loss
 
 ON_CPU = os.environ.get("ITRD_GPU_TESTS_ON_CPU") == "1"
@@ -29,14 +29,6 @@ pytestmark = [
 needs_gpu = pytest.mark.skipif(ON_CPU, reason="is about the GPU itself")
 
 SHAPES = [(2, 1, 3), (65, 33, 20), (257, 513, 128), (700, 64, 64), (2050, 96, 40)][: 1 if ON_CPU else None]
-
-
-@pytest.fixture(params=[name for name in backends.WITH_OPERATORS if name != "cpu"])
-def gpu_backend(request):
-    reason = backends.why_not(request.param, DEVICE)
-    if reason is not None:
-        pytest.skip(reason)
-    return request.param
 
 
 def step(inputs, backend, log=False, wanted=(True, True, True)):

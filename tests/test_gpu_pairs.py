@@ -9,7 +9,7 @@ import test_schedules as schedules
 import torch
 from cases import DTYPES, assert_within_budget, features
 from pair_sizes import pkt_sizes, polynomial_sizes
-from test_gpu import DEVICE, ON_CPU, gpu_backend, needs_gpu, pytestmark  # noqa: F401
+from test_gpu import DEVICE, ON_CPU, needs_gpu, pytestmark  # noqa: F401
 
 from benchmarks.gpu.clock import capture
 from itrd_kernels import mutual_information_loss, pkt_loss
@@ -42,7 +42,7 @@ def step(loss, z, backend):
 @pytest.mark.parametrize("own", [None, (0.3, 0.7), (0.4, 0.4)], ids=["triangle", "rectangle", "no rows"])
 @pytest.mark.parametrize("loss", schedules.LOSSES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_sweeps(gpu_backend, dtype, loss, own, masks):  # noqa: F811
+def test_sweeps(gpu_backend, dtype, loss, own, masks):
     for shape in [(33, 12, 7)] if ON_CPU else [(65, 24, 130), (300, 96, 48), (700, 33, 64)]:
         s, t, keep = schedules.batch(*shape, dtype, masks)
         z, keep = (s.to(DEVICE), t.to(DEVICE)), None if keep is None else keep.to(DEVICE)
@@ -51,7 +51,7 @@ def test_sweeps(gpu_backend, dtype, loss, own, masks):  # noqa: F811
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_parity(gpu_backend, dtype, loss):  # noqa: F811
+def test_parity(gpu_backend, dtype, loss):
     wide = torch.promote_types(dtype, torch.float32)
     for shape in [SHAPE] if ON_CPU else [SHAPE, (2, 3, 4), (1100, 64, 512)]:
         z = inputs(dtype, shape)
@@ -67,7 +67,7 @@ def test_parity(gpu_backend, dtype, loss):  # noqa: F811
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_results_repeat_bit_for_bit(gpu_backend, loss):  # noqa: F811
+def test_results_repeat_bit_for_bit(gpu_backend, loss):
     z = inputs(torch.float32)
     first = step(loss, z, gpu_backend)
     for _ in range(2 if ON_CPU else 5):
@@ -75,7 +75,7 @@ def test_results_repeat_bit_for_bit(gpu_backend, loss):  # noqa: F811
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_compile(gpu_backend, loss):  # noqa: F811
+def test_compile(gpu_backend, loss):
     torch._dynamo.reset()
     compiled = torch.compile(
         lambda s, t: LOSSES[loss](s, t, backend=gpu_backend),
@@ -90,7 +90,7 @@ def test_compile(gpu_backend, loss):  # noqa: F811
 
 @needs_gpu
 @pytest.mark.parametrize("loss", LOSSES)
-def test_cuda_graph(gpu_backend, loss):  # noqa: F811
+def test_cuda_graph(gpu_backend, loss):
     z = inputs(torch.float32)
     captured: Any
     replay, captured = capture(lambda: step(loss, z, gpu_backend))
@@ -103,7 +103,7 @@ def test_cuda_graph(gpu_backend, loss):  # noqa: F811
 
 @needs_gpu
 @pytest.mark.parametrize("loss", LOSSES)
-def test_steps_do_not_synchronise(gpu_backend, loss):  # noqa: F811
+def test_steps_do_not_synchronise(gpu_backend, loss):
     z = inputs(torch.float32)
     step(loss, z, gpu_backend)
     torch.cuda.set_sync_debug_mode("error")
@@ -114,7 +114,7 @@ def test_steps_do_not_synchronise(gpu_backend, loss):  # noqa: F811
 
 
 @needs_gpu
-def test_a_rectangle_in_panels(gpu_backend):  # noqa: F811
+def test_a_rectangle_in_panels(gpu_backend):
     """More rows of W than there is room for at once."""
     s, t, keep = schedules.batch(9000, 48, 24, torch.float32, "some")
     for loss in schedules.LOSSES:

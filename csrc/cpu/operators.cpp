@@ -1,4 +1,4 @@
-// The operators itrd_cpu::forward and itrd_cpu::backward: checks, allocation and the choice of instruction set.
+// The operators itrd_cpu::forward, backward and gram: checks, allocation and the choice of instruction set.
 #include "operators.h"
 
 #include <cmath>

@@ -198,6 +198,16 @@ BackwardResult backward_operator(const std::optional<Tensor>& g_total, const std
   return {grad_e, grad_t, grad_s};
 }
 
+// The sums, the gradients and the row sums, to be written; empty where they are not wanted.
+GramResult gram_outputs(const GramArguments& x, const GramCall& call) {
+  const ScalarType type = wide(x.z_t);
+  auto if_wanted = [&](bool wanted, int64_t rows, int64_t columns) {
+    return wanted ? empty(x.z_t, type, {rows, columns}) : empty(x.z_t, type, {0});
+  };
+  return {empty(x.z_t, ScalarType::Double, {4}), if_wanted(x.want_s, call.n, x.z_s.size(1)),
+          if_wanted(x.want_t, call.n, x.z_t.size(1)), if_wanted(call.row_sums, 2, call.n)};
+}
+
 GramResult gram_operator(const Tensor& z_s_in, const Tensor& z_t_in, const std::optional<Tensor>& other_s_in,
                          const std::optional<Tensor>& other_t_in, int64_t offset, const std::optional<Tensor>& keep_in,
                          const std::optional<Tensor>& other_keep_in, const std::string& loss,

@@ -21,14 +21,13 @@ struct PairTile {
   PanelStatistics<C> rows, columns;
   PairCoefficients<C> c;
   C parameters[kMostParameters];
-  // Of which side of a pair its sums are: of ℓ_ij, of ℓ_ji, or of both.
-  bool of_rows, of_columns;
+  bool mirrored;  // whether the tile stands for its mirror image too: its sums are of the pairs seen from both ends
   // Row sums of both; written by one-sided losses alone.
   PanelStatistics<C> row_sums, column_sums;
   double sums[2];
 };
 
-// What a panel's pairs with one row add, seen from one side.
+// What the pairs of a tile add, seen from their columns, and where the tile is mirrored from their rows too.
 template <class Loss, class C>
 inline void add_pair_tile(PairTile<C>& tile, bool one_sided) {
   using V = Vector<C>;
@@ -55,19 +54,17 @@ inline void add_pair_tile(PairTile<C>& tile, bool one_sided) {
       } else {
         std::swap(x.own_s, x.other_s);
         std::swap(x.own_t, x.other_t);
-        const PairTerms<V> mirrored = Loss::of(x);
-        if (tile.of_rows) {
+        const PairTerms<V> of_columns = Loss::of(x);
+        if (tile.mirrored) {
           first += terms.first;
           row_s += terms.row_s;
           row_t += terms.row_t;
         }
-        if (tile.of_columns) {
-          first += mirrored.first;
-          store<C, C>(tile.column_sums.s + c, load<C, C>(tile.column_sums.s + c) + mirrored.row_s);
-          store<C, C>(tile.column_sums.t + c, load<C, C>(tile.column_sums.t + c) + mirrored.row_t);
-        }
-        terms.w_s += mirrored.w_s;
-        terms.w_t += mirrored.w_t;
+        first += of_columns.first;
+        store<C, C>(tile.column_sums.s + c, load<C, C>(tile.column_sums.s + c) + of_columns.row_s);
+        store<C, C>(tile.column_sums.t + c, load<C, C>(tile.column_sums.t + c) + of_columns.row_t);
+        terms.w_s += of_columns.w_s;
+        terms.w_t += of_columns.w_t;
       }
       store<C, C>(g, terms.w_s);
       store<C, C>(h, terms.w_t);
@@ -77,7 +74,7 @@ inline void add_pair_tile(PairTile<C>& tile, bool one_sided) {
       tile.row_sums.t[r] = sum_lanes<C>(row_t);
     }
   }
-  const double twice = !one_sided && tile.of_rows && tile.of_columns ? 2 : 1;
+  const double twice = !one_sided && tile.mirrored ? 2 : 1;
   tile.sums[0] = twice * sum_lanes<C>(first);
   tile.sums[1] = twice * sum_lanes<C>(second);
 }

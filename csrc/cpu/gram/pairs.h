@@ -197,24 +197,22 @@ class PairGram {
     PairTile<C> tile;
     tile.g = tiles;
     tile.h = tiles + kPanel * kPanel;
-    const bool on_diagonal = !rectangle_ && pair.row == pair.column;
     tile.rows = (rectangle_ ? other_statistics_ : statistics_)[pair.row];
     tile.columns = statistics_[pair.column];
     tile.c = c_;
     for (int i = 0; i < kMostParameters; ++i) tile.parameters[i] = C(problem_.parameters[i]);
     // A rectangle's own rows are its columns. On the diagonal of a triangle a tile has both (i, j) and (j, i).
-    tile.of_rows = !rectangle_ && !on_diagonal;
-    tile.of_columns = true;
+    tile.mirrored = !rectangle_ && pair.row != pair.column;
     normalise(s_, pair, tile.g);
     normalise(t_, pair, tile.h);
     // The cosine of a row with itself is 1, or 0 of a zero row.
-    each_on_diagonal(pair, [&](int64_t row, int64_t column, int64_t at) {
+    each_on_diagonal(pair, [&](int64_t column, int64_t at) {
       tile.g[at] = s_.packed.alive(column);
       tile.h[at] = t_.packed.alive(column);
     });
     loss_.add(tile);
     // W_ii ẑ_i is parallel to ẑ_i, which the projection removes.
-    each_on_diagonal(pair, [&](int64_t, int64_t, int64_t at) { tile.g[at] = tile.h[at] = 0; });
+    each_on_diagonal(pair, [&](int64_t, int64_t at) { tile.g[at] = tile.h[at] = 0; });
     if (problem_.dgram_s) s_.keep(block, pair, tile.g);
     if (problem_.dgram_t) t_.keep(block, pair, tile.h);
     return {{tile.sums[0], tile.sums[1]}, tile.row_sums, tile.column_sums};
@@ -228,13 +226,13 @@ class PairGram {
                                side.packed.unit(pair.column * kPanel + i % kPanel));
   }
 
-  // Calls visit(row, column, place in the tile) for each pair of a row with itself.
+  // Calls visit(own row, place in the tile) for each pair of a row with itself.
   template <class F>
   void each_on_diagonal(const PanelPair& pair, F&& visit) const {
     const int64_t offset = rectangle_ ? problem_.offset : 0;
     for (int64_t c = 0; c < kPanel; ++c) {
       const int64_t column = pair.column * kPanel + c, r = column + offset - pair.row * kPanel;
-      if (column < problem_.s.rows && r >= 0 && r < kPanel) visit(r + pair.row * kPanel, column, r * kPanel + c);
+      if (column < problem_.s.rows && r >= 0 && r < kPanel) visit(column, r * kPanel + c);
     }
   }
 
